@@ -1,0 +1,1 @@
+"""Experiments: flags, configurations, paths and results. The library knows none of them."""

@@ -1,0 +1,89 @@
+"""Starts a command: flags in, errors of use out as one paragraph."""
+
+import difflib
+import importlib.util
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags, logging
+
+_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the whole traceback of an error.")
+
+# What bad input raises. Anything else is a defect of ours, and shows its traceback.
+ERRORS_OF_USE = (ValueError, TypeError, OSError, FloatingPointError)
+
+_CONFIG_KEY = "--config."
+
+
+def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> None:
+    """Parses the flags and runs `main`, then exits with its status.
+
+    Exit status: 0, or what `main` returns; 1 for an error while it runs; 2 for bad flags.
+    """
+    logging.set_verbosity(logging.ERROR)
+    argv = list(sys.argv if argv is None else argv)
+    try:
+        left_over = flags.FLAGS(argv)[1:]
+        if left_over:
+            raise flags.Error(f"{left_over} are no flags: write --name=value")
+    except (flags.Error, AttributeError, KeyError, *ERRORS_OF_USE) as error:
+        _exit(_flag_words(error, argv), 2, "--traceback" in argv)
+    try:
+        sys.exit(main() or 0)
+    except ERRORS_OF_USE as error:
+        _exit(str(error), 1, _TRACEBACK.value)
+
+
+def _exit(words: str, status: int, show: bool) -> None:
+    if show:
+        traceback.print_exc()
+    print(textwrap.fill(f"error: {words}", 100, break_long_words=False), file=sys.stderr)
+    sys.exit(status)
+
+
+def _flag_words(error: Exception, argv: Sequence[str]) -> str:
+    """What is wrong with the flags, without the traceback that config_flags puts into it."""
+    if isinstance(error, AttributeError | KeyError):
+        return _unknown_key(argv)
+    lines = str(error).strip().splitlines()
+    if any("Traceback" in line for line in lines):
+        return f"--config: {lines[-1].partition(': ')[2] or lines[-1]}"
+    return " ".join(line.strip() for line in lines)
+
+
+def _unknown_key(argv: Sequence[str]) -> str:
+    """Names the first override whose key the configuration lacks, and the nearest known key."""
+    known = list(dotted_keys(_default_config(argv)))
+    given = [word.removeprefix(_CONFIG_KEY).partition("=")[0] for word in argv[1:]
+             if word.startswith(_CONFIG_KEY)]
+    unknown = next((key for key in given if key not in known), "?")
+    leaves = {key.rpartition(".")[2]: key for key in known}
+    near = difflib.get_close_matches(unknown.rpartition(".")[2], leaves, 1, 0.6)
+    nearest = leaves[near[0]] if near else difflib.get_close_matches(unknown, known, 1, 0.0)[0]
+    return (
+        f"{_CONFIG_KEY}{unknown} is no key of the configuration: the nearest is "
+        f"{_CONFIG_KEY}{nearest}"
+    )
+
+
+def _default_config(argv: Sequence[str]) -> Any:
+    """The configuration without overrides; config_flags applies them all or fails."""
+    given = next(word for word in argv if word.startswith("--config="))
+    path, _, variant = given.removeprefix("--config=").partition(":")
+    spec = importlib.util.spec_from_file_location("_config", path)
+    assert spec is not None and spec.loader is not None  # config_flags has read this file
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def dotted_keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys of a nested configuration: `train.epochs` and so on."""
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from dotted_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

@@ -1,0 +1,104 @@
+"""JMVAE on MNIST images and labels: the paper's section 4.1 (arXiv:1611.01891).
+
+    python experiments/train.py --config=experiments/configs/mnist.py:VARIANT --workdir=DIR
+
+VARIANT is `vae`, `jmvae_zero` or `jmvae_kl` (the default), followed by any of
+
+* `,smoke`: networks, data and epochs shrunk to seconds;
+* `,latent_dim=2`, `,hidden=256`: values from which others are computed.
+
+Cost: 500 epochs take about 75 minutes on two CPU cores. Expected on the 10,000 test examples
+with K = 1000 after 500 epochs: log p(image, label) about -87, log p(image) the same, in nats.
+`--config.data.dataset=fashion_mnist` (or `kmnist`) trains the same on those.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+VARIANTS = ("vae", "jmvae_zero", "jmvae_kl")
+
+
+def parse_variant(variant: str) -> tuple[str, bool, dict[str, int]]:
+    """`"jmvae_zero,smoke,latent_dim=2"` -> name, whether it is shrunk, and sizes.
+
+    Raises:
+      ValueError: a word or a size that is not known, with those that are.
+    """
+    sizes = {"latent_dim": 64, "hidden": 512}
+    name, smoke = "jmvae_kl", False
+    for word in filter(None, variant.split(",")):
+        size, _, value = word.partition("=")
+        if word in VARIANTS:
+            name = word
+        elif word == "smoke":
+            smoke = True
+        elif size in sizes and value.isdigit() and int(value) > 0:
+            sizes[size] = int(value)
+        else:
+            raise ValueError(
+                f"variant {word!r} is not known: expected one of {list(VARIANTS)}, 'smoke', or "
+                f"SIZE=NUMBER with SIZE one of {list(sizes)}, separated by commas"
+            )
+    return name, smoke, sizes
+
+
+def get_config(variant: str = "jmvae_kl") -> ConfigDict:
+    """The configuration of a variant; see the module's docstring."""
+    name, smoke, sizes = parse_variant(variant)
+    hidden = 32 if smoke else sizes["hidden"]
+
+    config = ConfigDict()
+    config.variant = name
+    config.seed = 0
+
+    config.model = ConfigDict()
+    config.model.name = "vae" if name == "vae" else "jmvae"
+    config.model.latent_dim = sizes["latent_dim"]
+    config.model.activation = "relu"
+    if name != "vae":
+        config.model.inference = name.removeprefix("jmvae_")
+        config.model.product = "once"
+        config.model.trunk = (hidden,)
+
+    # Hidden layers of each network; an empty tuple leaves the inputs as they are.
+    networks = {"encoder": (hidden, hidden), "branch": (hidden,), "decoder": (hidden, hidden)}
+    config.modalities = ConfigDict()
+    config.modalities.image = ConfigDict(
+        {"shape": (28, 28, 1), "likelihood": "bernoulli", "transform": "binarize", **networks}
+    )
+    if name != "vae":
+        config.modalities.label = ConfigDict(
+            {"shape": (10,), "likelihood": "categorical", "transform": "one_hot", **networks}
+        )
+
+    config.objective = ConfigDict()
+    config.objective.name = "jmvae_kl" if name == "jmvae_kl" else "elbo"
+    if name == "jmvae_kl":
+        config.objective.alpha = 0.1
+
+    config.data = ConfigDict()
+    config.data.dataset = "mnist"
+    config.data.train_split = "train[:1000]" if smoke else "train"
+    config.data.validation_split = "test[:200]" if smoke else "test[:2000]"
+    config.data.data_dir = config_dict.placeholder(str)
+    config.data.manual_dir = config_dict.placeholder(str)
+    config.data.download = False
+
+    config.train = ConfigDict()
+    config.train.epochs = 2 if smoke else 500
+    config.train.batch_size = 100
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "constant"  # or cosine, warmup_cosine
+    config.train.schedule_warmup_fraction = 0.05  # of the steps, for warmup_cosine
+    config.train.adam_b1 = 0.9
+    config.train.adam_b2 = 0.999
+    config.train.adam_eps = 1e-4
+    config.train.clip_norm = 5.0  # of the whole gradient; 0: not limited
+    config.train.clip_value = 1.0  # of each element, after the norm; 0: not limited
+    config.train.warmup_fraction = 0.4  # share of the epochs in which beta rises from 0 to 1
+    config.train.average_decay = 0.0  # of the weights' exponential average; 0: none
+    config.train.strategy = "jit"  # or pmap
+    config.train.log_every = 5 if smoke else 100  # steps
+    config.train.validate_every = 1  # epochs
+    config.train.checkpoint_every = 1  # epochs
+    config.train.keep_checkpoints = 3
+    return config

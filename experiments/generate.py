@@ -1,0 +1,65 @@
+"""A picture of what a trained run draws.
+
+    python experiments/generate.py --workdir=DIR --given=label --target=image --out=FILE.png
+
+`--given=` (nothing) draws from the prior; `--given=image --target=image` redraws test images.
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+from absl import flags
+
+from experiments import build, cli, pictures
+from jmvae_jax import data, plotting
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_GIVEN = flags.DEFINE_list("given", ["label"], "Modalities that are given; empty: the prior.")
+_TARGET = flags.DEFINE_string("target", "image", "Modality that is drawn: an image.")
+_OUT = flags.DEFINE_string("out", None, "File of the picture; its ending decides the format.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 10, "Draws in a row.", 1)
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 10, "Rows, where examples are given.", 1)
+_SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+flags.mark_flags_as_required(["workdir", "out"])
+
+
+def main() -> None:
+    out = pathlib.Path(_OUT.value)
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"out={_OUT.value!r}: the folder {out.parent} does not exist")
+    run = build.load_run(_WORKDIR.value)
+    given, target = tuple(_GIVEN.value), _TARGET.value
+    for name in given:
+        build.choose("given", name, run.model.modalities)
+    build.choose("target", target, run.model.modalities)
+    if target not in pictures.image_modalities(run.model):
+        raise ValueError(
+            f"target={target!r} cannot be shown: expected one of "
+            f"{pictures.image_modalities(run.model)}"
+        )
+    batch = {}
+    if any(not pictures.is_label(run.model, name) for name in given):
+        stored = build.load_split(run.config, _SPLIT.value)
+        first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
+        batch, _ = data.evaluation_batch(run.transforms, first)
+    key = jax.random.key(_SEED.value)
+    grid = pictures.drawn(
+        run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value
+    )
+    source = f"q(z | {', '.join(given)})" if given else "the prior p(z)"
+    plotting.save_grid(
+        out,
+        grid.images,
+        title=f"{run.config.variant}: {target} from {source}, step {int(run.state.step):,}",
+        row_names=grid.row_names,
+        row_label=grid.row_label,
+    )
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    cli.launch(main)

@@ -1,0 +1,95 @@
+"""Pictures of a model: what it makes of test examples, and what it draws from a part of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jmvae_jax as jm
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Images `[rows, columns, H, W, channels]` in [0, 1] with the names of their rows."""
+
+    images: np.ndarray
+    row_names: Sequence[str]
+    row_label: str
+
+
+def image_modalities(model: jm.MultimodalModel) -> list[str]:
+    """Modalities that can be shown: `[H, W, 1 or 3]`."""
+    return [
+        name
+        for name, modality in model.modalities.items()
+        if len(modality.shape) == 3 and modality.shape[-1] in (1, 3)
+    ]
+
+
+def is_label(model: jm.MultimodalModel, name: str) -> bool:
+    """Whether a modality is one categorical variable."""
+    modality = model.modalities[name]
+    return modality.likelihood == "categorical" and len(modality.shape) == 1
+
+
+def reconstructions(
+    model: jm.MultimodalModel, variables: Any, batch: Mapping[str, Any], target: str
+) -> Grid:
+    """Examples above, and below the mean of p(target | z) at the posterior's mean."""
+    predicted = jm.predict(model, variables, batch, targets=(target,))[target]
+    images = np.stack([np.asarray(batch[target]), np.asarray(predicted)])
+    return Grid(images, ("example", "model"), "")
+
+
+def drawn(
+    model: jm.MultimodalModel,
+    variables: Any,
+    key: Any,
+    batch: Mapping[str, Any],
+    given: Sequence[str],
+    target: str,
+    num_samples: int,
+) -> Grid:
+    """Means of p(target | z) at draws of z: one row for each thing that is given.
+
+    Given one label: a row a class. Given anything else: a row an example of `batch`, beginning
+    with what is given where that can be shown. Given nothing: rows of draws from the prior.
+    """
+    if not given:
+        images = jm.generate(
+            model, variables, key, {}, targets=(target,), num_samples=num_samples * num_samples
+        )[target]
+        square = np.asarray(images).reshape(num_samples, num_samples, *images.shape[1:])
+        return Grid(square, ("",) * num_samples, "")
+    if len(given) == 1 and is_label(model, given[0]):
+        classes = model.modalities[given[0]].shape[0]
+        conditions = {given[0]: jnp.eye(classes)}
+        names = [str(number) for number in range(classes)]
+    else:
+        conditions = {name: batch[name] for name in given}
+        names = [""] * len(batch[given[0]])
+    images = jm.generate(
+        model, variables, key, conditions, targets=(target,), num_samples=num_samples
+    )[target]
+    columns = [np.asarray(images).swapaxes(0, 1)]
+    shape = model.modalities[target].shape
+    shown = [np.asarray(conditions[n])[:, None] for n in given if model.modalities[n].shape == shape]
+    return Grid(np.concatenate(shown + columns, axis=1), names, f"given {' and '.join(given)}")
+
+
+def validation_grids(
+    model: jm.MultimodalModel, variables: Any, batch: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Name -> images for TensorBoard: reconstructions, and images drawn from each label."""
+    grids = {}
+    for target in image_modalities(model):
+        grids[f"reconstruction/{target}"] = reconstructions(model, variables, batch, target).images
+        for name in model.modalities:
+            if is_label(model, name):
+                key = jax.random.key(0)
+                grid = drawn(model, variables, key, batch, (name,), target, 8)
+                grids[f"{name}_to_{target}"] = grid.images
+    return grids

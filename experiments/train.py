@@ -1,0 +1,161 @@
+"""Trains a model, or goes on with a run that was stopped.
+
+    python experiments/train.py --config=experiments/configs/mnist.py:jmvae_kl --workdir=DIR
+
+Any key of the configuration can be set: `--config.train.epochs=20`. The same command goes on
+from the newest whole checkpoint in DIR.
+"""
+
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments import build, cli, pictures, workdir
+from jmvae_jax import data, parallel, plotting, training
+from jmvae_jax.training import metrics
+from jmvae_jax.training.checkpoints import Checkpoints
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configuration, :VARIANT.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+VALIDATION_BATCH = 500
+PICTURED = 10
+
+
+class StopRequest:
+    """Remembers SIGTERM or SIGINT until the step is done; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+
+class Validation:
+    """Terms of the validation split, and pictures for TensorBoard."""
+
+    def __init__(self, config: ConfigDict, experiment: build.Experiment, log: metrics.RunLog):
+        self.model, self.log, self.transforms = experiment.model, log, experiment.transforms
+        self.stored = build.load_split(config, config.data.validation_split)
+        self.step = training.make_eval_step(
+            experiment.loss_fn, experiment.transforms, experiment.weights
+        )
+        first = {name: values[:PICTURED] for name, values in self.stored.items()}
+        self.pictured, _ = data.evaluation_batch(experiment.transforms, first)
+
+    def __call__(self, state: training.TrainState, step: int) -> Mapping[str, float]:
+        count = len(self.stored["index"])
+        size = min(VALIDATION_BATCH, count)
+        sums = [
+            jax.device_get(self.step(state, stored, weight))
+            for stored, weight in data.padded_batches(self.stored, size)
+        ]
+        grids = pictures.validation_grids(self.model, state.variables, self.pictured)
+        for name, images in grids.items():
+            self.log.image(name, step, plotting.tile(images))
+        return {name: float(sum(part[name] for part in sums)) / count for name in sums[0]}
+
+
+def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> training.TrainState:
+    """The whole run: build, restore, train."""
+    stored = build.load_split(config, config.data.train_split)
+    stored.pop("index")
+    experiment = build.build(config, len(next(iter(stored.values()))))
+    devices = parallel.data_parallel(config.train.batch_size, config.train.strategy)
+    checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
+    state = build.initial_state(config, experiment)
+    restored = checkpoints.restore(jax.eval_shape(lambda: state))
+    if restored is not None:
+        state = restored[1]
+        print(f"going on from step {restored[0]} of {experiment.num_steps}", flush=True)
+    workdir.write_config(folder, config)
+    seed = jax.random.key(config.seed)
+    order_key, step_key = jax.random.fold_in(seed, 1), jax.random.fold_in(seed, 2)
+    train_step = training.make_train_step(
+        experiment.loss_fn,
+        experiment.optimizer,
+        key=step_key,
+        batch_size=config.train.batch_size,
+        transforms=experiment.transforms,
+        weights=experiment.weights,
+        learning_rate=experiment.learning_rate,
+        clip_norm=config.train.clip_norm or None,
+        average_decay=config.train.average_decay,
+        axis_name=devices.axis_name,
+    )
+    log = metrics.RunLog(folder, int(state.step))
+    validation = Validation(config, experiment, log)
+    _print_start(config, experiment, devices, state)
+    try:
+        return training.train(
+            state,
+            plan=training.Plan(
+                num_steps=experiment.num_steps,
+                steps_per_epoch=experiment.steps_per_epoch,
+                batch_size=config.train.batch_size,
+                log_every=config.train.log_every,
+                validate_every=config.train.validate_every * experiment.steps_per_epoch,
+                checkpoint_every=config.train.checkpoint_every * experiment.steps_per_epoch,
+            ),
+            dispatch=training.make_dispatch(train_step, config.train.batch_size, devices),
+            epochs=training.resident_epochs(stored, {}, order_key, devices),
+            tally=training.start_tally(
+                experiment.loss_fn, experiment.transforms, experiment.weights, state, stored
+            ),
+            devices=devices,
+            log=log,
+            checkpoints=checkpoints,
+            validate=validation,
+            stop=stop,
+        )
+    finally:
+        log.close()
+
+
+def _print_start(
+    config: ConfigDict,
+    experiment: build.Experiment,
+    devices: parallel.DataParallel,
+    state: training.TrainState,
+) -> None:
+    parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
+    print(
+        f"{config.variant} on {config.data.dataset}: {parameters:,} parameters, "
+        f"{config.train.epochs} epochs of {experiment.steps_per_epoch} steps of "
+        f"{config.train.batch_size}; {len(devices.devices)} {devices.devices[0].platform} "
+        f"device(s), {devices.strategy}, float32",
+        flush=True,
+    )
+
+
+def main() -> int:
+    config, stop, started = _CONFIG.value, StopRequest(), time.perf_counter()
+    with workdir.opened(_WORKDIR.value, config) as folder:
+        state = train(config, folder, stop)
+    minutes = (time.perf_counter() - started) / 60
+    if stop.signal is not None:
+        print(f"stopped at step {int(state.step)} and saved; the same command goes on from there")
+        return 128 + stop.signal
+    print(f"finished step {int(state.step)} after {minutes:.1f} minutes; the run is in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.launch(main)

@@ -1,0 +1,130 @@
+"""A run's folder: its names, its lock, and the configuration that it belongs to."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+CONFIG_FILE = "config.json"
+RESULTS_FILE = "results.json"
+
+HARMLESS = (
+    "data.data_dir",
+    "data.manual_dir",
+    "data.download",
+    "train.log_every",
+    "train.validate_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
+"""Keys that may differ when a run goes on: they change no parameter."""
+
+
+def checkpoints_path(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """Where a run keeps its checkpoints."""
+    return pathlib.Path(workdir) / "checkpoints"
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+    """The configuration of a run.
+
+    Raises:
+      FileNotFoundError: the folder holds no run.
+      ValueError: its configuration cannot be read.
+    """
+    path = pathlib.Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"workdir={os.fspath(workdir)!r} holds no run ({CONFIG_FILE} is missing): give the "
+            "folder that experiments/train.py wrote"
+        )
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Restore it from a copy") from error
+
+
+def write_config(folder: pathlib.Path, config: ConfigDict) -> None:
+    """Says whose folder it is."""
+    write_json(folder / CONFIG_FILE, config.to_dict())
+
+
+def _flat(config: ConfigDict) -> dict[str, Any]:
+    """Dotted key -> value, as JSON would give it back."""
+
+    def walk(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, inner in value.items():
+            if isinstance(inner, dict):
+                yield from walk(inner, f"{prefix}{name}.")
+            else:
+                yield prefix + name, inner
+
+    return dict(walk(json.loads(json.dumps(config.to_dict())), ""))
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """`key: old -> new` for every key that differs and is not harmless."""
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key not in HARMLESS
+    ]
+
+
+@contextlib.contextmanager
+def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[pathlib.Path]:
+    """A run's folder, made if need be, locked, and compared with `config`.
+
+    The lock is on an open file, so that it ends with the process, however that ends.
+
+    Raises:
+      ValueError: the folder holds another run, or its files without a configuration.
+      BlockingIOError: another process trains in it.
+      OSError: it cannot be made or written.
+    """
+    folder = pathlib.Path(workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise OSError(
+            f"workdir={os.fspath(workdir)!r} cannot be written ({error}): give a folder that can"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"workdir={os.fspath(workdir)!r} is in use by another process: wait for it, or "
+                "give another folder"
+            ) from error
+        _check_owner(folder, config)
+        yield folder
+
+
+def _check_owner(folder: pathlib.Path, config: ConfigDict) -> None:
+    if (folder / CONFIG_FILE).exists():
+        changed = differences(read_config(folder), config)
+        if changed:
+            raise ValueError(
+                f"workdir={os.fspath(folder)!r} holds another run. It differs in "
+                f"{'; '.join(changed)}. Give another folder, or the same configuration to go on"
+            )
+    elif checkpoints_path(folder).exists():
+        raise ValueError(
+            f"workdir={os.fspath(folder)!r} holds checkpoints without a {CONFIG_FILE}: give "
+            "another folder"
+        )

@@ -1,0 +1,18 @@
+"""From stored bytes to batches: TFDS builders, order and position, transforms.
+
+Nothing here knows a model, and nothing imports TensorFlow.
+"""
+
+from jmvae_jax.data.loading import load, prepare
+from jmvae_jax.data.pipeline import Epoch, num_steps, padded_batches
+from jmvae_jax.data.transforms import apply_transforms, evaluation_batch
+
+__all__ = [
+    "Epoch",
+    "apply_transforms",
+    "evaluation_batch",
+    "load",
+    "num_steps",
+    "padded_batches",
+    "prepare",
+]

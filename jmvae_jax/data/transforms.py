@@ -1,0 +1,83 @@
+"""From what is stored to what a model reads: pure functions that run inside the step.
+
+A transform maps keys `[B]` and stored values `[B, ...]` to floats `[B, *shape]`. The keys decide
+how it is random: from (seed, step, position) in training, so every epoch draws anew; from a
+fixed key and the example's index in evaluation, so an example is the same in any batch.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Transform = Callable[[jax.Array, jax.Array], jax.Array]
+
+EVALUATION_SEED = 20161107
+"""Seed of the key that fixes what evaluation draws: the test set is binarised once."""
+
+
+def binarize(keys: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Bernoulli draws `{0., 1.}` with probability `pixels / 255`; pixels are `uint8[B, ...]`."""
+    probabilities = pixels.astype(jnp.float32) / 255.0
+    return jax.vmap(jax.random.bernoulli)(keys, probabilities).astype(jnp.float32)
+
+
+def unit_interval(keys: jax.Array, pixels: jax.Array) -> jax.Array:
+    """`pixels / 255` in [0, 1], without noise."""
+    return pixels.astype(jnp.float32) / 255.0
+
+
+def one_hot(num_classes: int) -> Transform:
+    """Integer labels `[B]` to one-hot floats `[B, num_classes]`."""
+
+    def transform(keys: jax.Array, labels: jax.Array) -> jax.Array:
+        return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+
+    return transform
+
+
+def apply_transforms(
+    transforms: Mapping[str, Transform], keys: jax.Array, stored: Mapping[str, Any]
+) -> dict[str, jax.Array]:
+    """The modalities named in `transforms`, each with its own stream of every example's key.
+
+    Args:
+      transforms: modality -> transform. Their order does not matter.
+      keys: `[B]`, one an example.
+      stored: modality -> stored values `[B, ...]`; others are left out.
+
+    Returns:
+      modality -> `float32[B, *shape]`.
+    """
+    names = sorted(transforms)
+    return {
+        name: transforms[name](
+            jax.vmap(jax.random.fold_in, (0, None))(keys, names.index(name)), stored[name]
+        )
+        for name in transforms
+    }
+
+
+def streams(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two independent keys for each example `[B]`: the model's noise, and the transforms'."""
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    return fold(keys, 0), fold(keys, 1)
+
+
+def evaluation_batch(
+    transforms: Mapping[str, Transform], stored: Mapping[str, Any]
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """What a model reads in evaluation: each example is the same in any batch.
+
+    Args:
+      transforms: modality -> transform.
+      stored: modality -> stored values `[B, ...]`, and `index int32[B]`, the examples' places
+        in their split.
+
+    Returns:
+      modality -> `float32[B, *shape]`, and keys `[B]` for the model's noise.
+    """
+    key = jax.random.key(EVALUATION_SEED)
+    noise, draws = streams(jax.vmap(jax.random.fold_in, (None, 0))(key, stored["index"]))
+    return apply_transforms(transforms, draws, stored), noise

@@ -1,0 +1,124 @@
+"""Draws and predictions of some modalities from others, or from the prior."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jmvae_jax import distributions, parallel
+from jmvae_jax.models.base import MultimodalModel, check_batch, check_names
+from jmvae_jax.types import Array, Batch, Key, Variables
+
+
+def generate(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    given: Batch,
+    *,
+    targets: Sequence[str],
+    num_samples: int = 1,
+    draw: bool = False,
+) -> dict[str, Array]:
+    """`p(target | z)` at draws `z ~ q(z | given)`, or `z ~ p(z)` where nothing is given.
+
+    Args:
+      model: a model and `variables`, its parameters and state.
+      key: one key, folded with each row's number, or keys `[B]` (`[num_samples]` for the prior).
+      given: modality -> `[B, *shape]`; `{}` draws from the prior.
+      targets: names of what is generated; one that is given too is reconstructed.
+      num_samples: draws of z for each row.
+      draw: values drawn from p(target | z) instead of its mean.
+
+    Returns:
+      modality -> `[num_samples, B, *shape]`, or `[num_samples, *shape]` from the prior.
+
+    Raises:
+      ValueError: a name that the model lacks, a bad batch, `num_samples` below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jmvae_jax as jm
+      >>> body = jm.MLP((16,))
+      >>> x = jm.Modality((4,), "normal", decoder=body, encoder=body)
+      >>> model = jm.VAE(latent_dim=2, modalities={"x": x})
+      >>> variables = model.init(jax.random.key(0), {"x": jnp.ones((3, 4))})
+      >>> drawn = jm.generate(
+      ...     model, variables, jax.random.key(1), {}, targets=("x",), num_samples=5)
+      >>> drawn["x"].shape
+      (5, 4)
+    """
+    check_names("targets", targets, model.modalities)
+    check_names("given", given.keys(), model.modalities)
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples}: expected at least 1")
+    given = {name: jnp.asarray(value) for name, value in given.items()}
+    samples = jnp.arange(num_samples)
+    if not given:
+        keys = distributions.example_keys(key, samples)
+    else:
+        check_batch(model.modalities, given, names=tuple(given))
+        rows = next(iter(given.values())).shape[0]
+        row_keys = distributions.example_keys(key, jnp.arange(rows))
+        keys = jax.vmap(distributions.example_keys, (0, None), 1)(row_keys, samples)
+    return _generate(model, variables, keys, given, tuple(targets), draw)
+
+
+@functools.partial(parallel.jit, static_argnums=(0, 4, 5))
+def _generate(
+    model: MultimodalModel,
+    variables: Variables,
+    keys: Key,
+    given: Batch,
+    targets: tuple[str, ...],
+    draw: bool,
+) -> dict[str, Array]:
+    posterior = model.apply(variables, given, tuple(given), method="posterior")
+    fold = jax.random.fold_in
+    for _ in keys.shape:
+        fold = jax.vmap(fold, (0, None))
+    z = distributions.sample(posterior, fold(keys, 0))
+    likelihoods = model.apply(variables, z, given, method="decode")
+    if not draw:
+        return {name: likelihoods[name].mean for name in targets}
+    return {
+        name: distributions.sample(likelihoods[name], fold(keys, 1 + number))
+        for number, name in enumerate(targets)
+    }
+
+
+def predict(
+    model: MultimodalModel,
+    variables: Variables,
+    given: Batch,
+    *,
+    targets: Sequence[str],
+) -> dict[str, Array]:
+    """Mean of `p(target | z)` at the mean of `q(z | given)`: modality -> `[B, *shape]`.
+
+    For a categorical target these are class probabilities; their argmax is the paper's
+    prediction of a label from an image.
+
+    Args:
+      model: a model and `variables`, its parameters and state.
+      given: modality -> `[B, *shape]`, at least one.
+      targets: names of what is predicted.
+
+    Raises:
+      ValueError: a name that the model lacks, nothing given, a bad batch.
+    """
+    check_names("targets", targets, model.modalities)
+    check_names("given", given.keys(), model.modalities)
+    if not given:
+        raise ValueError("given is empty: a prediction needs at least one modality")
+    check_batch(model.modalities, given, names=tuple(given))
+    return _predict(model, variables, dict(given), tuple(targets))
+
+
+@functools.partial(parallel.jit, static_argnums=(0, 3))
+def _predict(
+    model: MultimodalModel, variables: Variables, given: Batch, targets: tuple[str, ...]
+) -> dict[str, Array]:
+    z = model.apply(variables, given, tuple(given), method="posterior").mean
+    likelihoods = model.apply(variables, z, given, method="decode")
+    return {name: likelihoods[name].mean for name in targets}

@@ -1,0 +1,412 @@
+"""Importance-weighted log-likelihoods: joint, marginal and conditional, from any proposal.
+
+With draws `z_k ~ q(z | x_S)` from the posterior given the proposal's modalities S:
+
+(1) `log p(x_T) ~ log (1/K) sum_k p(x_T | z_k) p(z_k) / q(z_k | x_S)`      "importance"
+(2) `log p(x_T | x_G) = log p(x_T, x_G) - log p(x_G)`, the first by (1) and
+    `p(x_G) ~ (1/N) sum_n p(x_G | z_n)`, `z_n ~ p(z)`                      "prior"
+(3) `log p(x_T | x_G) ~ log sum_k v_k p(x_T | z_k) - log sum_k v_k`,
+    `v_k = p(x_G | z_k) p(z_k) / q(z_k | x_S)`                             "ratio"
+
+(section 4 of arXiv:1611.01891 for (1) and (2)). (1) is a lower bound in expectation and does not
+fall with K; (2) and (3) are not bounds. (2) is used where G is one categorical modality, whose
+few classes the prior's draws meet often; anywhere else that average is ruinous, and (3) is used.
+
+All three are `log sum_k a_k - log sum_k b_k` with `b_k = 1` in (1) and (2): one streaming sum
+over chunks of draws, whose result does not depend on the chunks. Queries with the same proposal
+share its draws and its passes through the decoders.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmvae_jax import distributions, parallel
+from jmvae_jax.models.base import MultimodalModel, check_batch, check_names, fill_absent
+from jmvae_jax.objectives.elbo import present_only
+from jmvae_jax.types import Array, Batch, Key, Mask, Variables
+
+PRIOR_DRAWS = 5000
+"""N of (2), as in the authors' code."""
+
+CHUNK_ROWS = 1000
+"""Rows that pass through the decoders at once; 500 to 2,000 are fastest on a CPU."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """Which likelihood: `log p(target | given)` with draws from q(z | proposal).
+
+    Args:
+      target: modalities whose likelihood it is.
+      given: modalities it is conditioned on.
+      proposal: modalities that the draws are inferred from; None: target and given.
+    """
+
+    target: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    proposal: tuple[str, ...] | None = None
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """The proposal's modalities."""
+        return self.target + self.given if self.proposal is None else self.proposal
+
+    def estimator(self, model: MultimodalModel) -> str:
+        """ "importance", "prior" or "ratio", see the module's equations."""
+        if not self.given:
+            return "importance"
+        only = model.modalities[self.given[0]]
+        family = distributions.likelihood_family(only.likelihood)
+        discrete = family is distributions.categorical and len(only.shape) == 1
+        return "prior" if len(self.given) == 1 and discrete else "ratio"
+
+
+@flax.struct.dataclass
+class Estimate:
+    """A log-likelihood for each example, in nats, and how sure it is.
+
+    Attributes:
+      value: `[B]`.
+      mc_variance: `[B]`, Monte-Carlo variance of `value` from the spread of the normalised
+        weights (delta method), without the part that examples share.
+      ess: `[B]`, effective sample size `(sum a)^2 / sum a^2`, between 1 and K.
+      given_rows: in (2), the one-hot rows of G, `[B, C]`.
+      given_covariance: in (2), covariance of the estimates of `log p(class)`, `[C, C]`, which
+        all examples share.
+    """
+
+    value: Array
+    mc_variance: Array
+    ess: Array
+    given_rows: Array | None = None
+    given_covariance: Array | None = None
+
+    def rows(self, count: int) -> "Estimate":
+        """The first `count` examples: what is left without padding."""
+        given = None if self.given_rows is None else self.given_rows[:count]
+        return self.replace(
+            value=self.value[:count],
+            mc_variance=self.mc_variance[:count],
+            ess=self.ess[:count],
+            given_rows=given,
+        )
+
+
+def log_likelihood(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    batch: Batch,
+    *,
+    target: Sequence[str],
+    given: Sequence[str] = (),
+    proposal: Sequence[str] | None = None,
+    num_samples: int = 1000,
+    mask: Mask | None = None,
+) -> Array:
+    """`log p(target | given)` for each example.
+
+    Args:
+      model: a model and `variables`, its parameters and state.
+      key: one key, folded with each row's number, or keys `[B]`.
+      batch: modality -> `[B, *shape]`: at least those that are named.
+      target, given, proposal: see `Query`.
+      num_samples: K, draws for each example.
+      mask: modality -> `bool[B]`; an absent modality is left out of its row's likelihood.
+
+    Returns:
+      `[B]`, in nats. `estimate` gives the Monte-Carlo errors with it.
+
+    Raises:
+      ValueError: a name that the model lacks, an empty or overlapping target, a bad batch.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jmvae_jax as jm
+      >>> body = jm.MLP((16,))
+      >>> x = jm.Modality((4,), "normal", decoder=body, encoder=body)
+      >>> model = jm.VAE(latent_dim=2, modalities={"x": x})
+      >>> batch = {"x": jnp.ones((3, 4))}
+      >>> variables = model.init(jax.random.key(0), batch)
+      >>> jm.log_likelihood(
+      ...     model, variables, jax.random.key(1), batch, target=("x",), num_samples=10).shape
+      (3,)
+    """
+    check_names("target", target, model.modalities)
+    query = Query(
+        tuple(target), tuple(given), None if proposal is None else tuple(proposal)
+    )
+    return estimate(model, variables, key, batch, [query], num_samples, mask)[0].value
+
+
+def estimate(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    batch: Batch,
+    queries: Sequence[Query],
+    num_samples: int = 1000,
+    mask: Mask | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> list[Estimate]:
+    """Several likelihoods of one batch in one compiled program.
+
+    Args:
+      queries: those that have their proposal in common share its draws.
+      chunk_rows: rows that pass through the decoders at once; bounds the memory.
+      model, variables, key, batch, num_samples, mask: as in `log_likelihood`.
+
+    Returns:
+      One `Estimate` for each query.
+
+    Raises:
+      ValueError: as `log_likelihood`.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples}: expected at least 1")
+    needed: set[str] = set()
+    for query in queries:
+        _check_query(query, model.modalities)
+        needed |= {*query.target, *query.given, *query.source}
+    kept = {name: jnp.asarray(batch[name]) for name in model.modalities if name in batch}
+    check_batch(model.modalities, kept, mask, names=needed | set(kept))
+    rows = next(iter(kept.values())).shape[0]
+    keys = distributions.example_keys(key, jnp.arange(rows))
+    return _estimate(
+        model, variables, keys, kept, mask, tuple(queries), num_samples, min(chunk_rows, 2**20)
+    )
+
+
+def _check_query(query: Query, modalities: Collection[str]) -> None:
+    for argument in ("target", "given", "source"):
+        words = "proposal" if argument == "source" else argument
+        check_names(words, getattr(query, argument), modalities)
+    if not query.target:
+        raise ValueError("target is empty: name at least one modality")
+    both = sorted(set(query.target) & set(query.given))
+    if both:
+        raise ValueError(f"{both} stand in target and in given: a modality is one or the other")
+
+
+@functools.partial(parallel.jit, static_argnums=(0, 5, 6, 7))
+def _estimate(
+    model: MultimodalModel,
+    variables: Variables,
+    keys: Key,
+    batch: Batch,
+    mask: Mask | None,
+    queries: tuple[Query, ...],
+    num_samples: int,
+    chunk_rows: int,
+) -> list[Estimate]:
+    filled = fill_absent(batch, mask)
+    found: dict[int, Estimate] = {}
+    for source in dict.fromkeys(query.source for query in queries):
+        group = [i for i, query in enumerate(queries) if query.source == source]
+        pairs = [_Pair.of(queries[i], model) for i in group]
+        sums = _stream(
+            model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows
+        )
+        found |= zip(group, (_finish(s) for s in sums), strict=True)
+    tables: dict[str, tuple[Array, Array]] = {}
+    for i, query in enumerate(queries):
+        if query.estimator(model) == "prior":
+            name = query.given[0]
+            if name not in tables:
+                tables[name] = _class_table(model, variables, name)
+            given_rows = filled[name]
+            if mask is not None and name in mask:
+                given_rows = jnp.where(mask[name][:, None], given_rows, 0.0)
+            found[i] = found[i].replace(
+                value=found[i].value - given_rows @ tables[name][0],
+                given_rows=given_rows,
+                given_covariance=tables[name][1],
+            )
+    return [found[i] for i in range(len(queries))]
+
+
+class _Pair(NamedTuple):
+    """Modalities whose likelihoods enter `a_k` and `b_k`; None: b_k is 1."""
+
+    numerator: tuple[str, ...]
+    denominator: tuple[str, ...] | None
+
+    @staticmethod
+    def of(query: Query, model: MultimodalModel) -> "_Pair":
+        ratio = query.estimator(model) == "ratio"
+        return _Pair(query.target + query.given, query.given if ratio else None)
+
+
+class _Sums(NamedTuple):
+    """Running sums over draws of `a`, `b`, `a^2`, `b^2` and `ab`, each over a power of e.
+
+    `top_a` and `top_b` are the largest logarithms so far; the sums hold `exp(log a - top_a)`.
+    """
+
+    top_a: Array
+    top_b: Array
+    a: Array
+    b: Array
+    aa: Array
+    bb: Array
+    ab: Array
+
+    @staticmethod
+    def empty(rows: int) -> "_Sums":
+        # The lowest float, not -inf: the difference of two infinities is NaN.
+        lowest = jnp.full(rows, jnp.finfo(jnp.float32).min)
+        zero = jnp.zeros(rows)
+        return _Sums(lowest, lowest, zero, zero, zero, zero, zero)
+
+    def add(self, log_a: Array, log_b: Array) -> "_Sums":
+        """With the draws `[K, B]` of one more chunk."""
+        top_a = jnp.maximum(self.top_a, log_a.max(axis=0))
+        top_b = jnp.maximum(self.top_b, log_b.max(axis=0))
+        down_a, down_b = jnp.exp(self.top_a - top_a), jnp.exp(self.top_b - top_b)
+        a, b = jnp.exp(log_a - top_a), jnp.exp(log_b - top_b)
+        return _Sums(
+            top_a,
+            top_b,
+            self.a * down_a + a.sum(axis=0),
+            self.b * down_b + b.sum(axis=0),
+            self.aa * down_a**2 + (a * a).sum(axis=0),
+            self.bb * down_b**2 + (b * b).sum(axis=0),
+            self.ab * down_a * down_b + (a * b).sum(axis=0),
+        )
+
+
+def _finish(sums: _Sums) -> Estimate:
+    value = sums.top_a + jnp.log(sums.a) - sums.top_b - jnp.log(sums.b)
+    variance = (
+        sums.aa / sums.a**2 - 2 * sums.ab / (sums.a * sums.b) + sums.bb / sums.b**2
+    )
+    return Estimate(value, jnp.maximum(variance, 0.0), sums.a**2 / sums.aa)
+
+
+def _stream(
+    model: MultimodalModel,
+    variables: Variables,
+    keys: Key,
+    filled: Batch,
+    mask: Mask | None,
+    source: tuple[str, ...],
+    pairs: Sequence[_Pair],
+    num_samples: int,
+    chunk_rows: int,
+) -> list[_Sums]:
+    """The sums of every pair over all draws from q(z | source), `[B]` each."""
+    rows = keys.shape[0]
+    chunks = -(-num_samples // chunk_rows)
+    draws = -(-num_samples // chunks)
+    block = min(rows, max(1, chunk_rows // draws))
+    posterior = model.apply(variables, filled, source, mask, method="posterior")
+    arrays, build = distributions.unpack(posterior, (rows,))
+    prior = model.apply(variables, filled, method="prior")
+
+    def one_chunk(part: dict[str, Any], number: Array) -> list[tuple[Array, Array]]:
+        index = number * draws + jnp.arange(draws)
+        fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
+        q = build(part["posterior"])
+        z = distributions.sample(q, fold(part["keys"], index))
+        base = prior.log_prob(z) - q.log_prob(z)
+        base = jnp.where((index < num_samples)[:, None], base, -jnp.inf)
+        likelihoods = model.apply(variables, z, part["batch"], method="decode")
+        terms = present_only(
+            {name: likelihoods[name].log_prob(part["batch"][name]) for name in part["batch"]},
+            part["mask"],
+        )
+        ones = jnp.where((index < num_samples)[:, None], jnp.zeros_like(base), -jnp.inf)
+
+        def log_weight(names: tuple[str, ...] | None) -> Array:
+            return ones if names is None else base + sum(terms[name] for name in names)
+
+        return [(log_weight(pair.numerator), log_weight(pair.denominator)) for pair in pairs]
+
+    def one_block(part: dict[str, Any]) -> list[_Sums]:
+        def step(sums: list[_Sums], number: Array) -> tuple[list[_Sums], None]:
+            weights = one_chunk(part, number)
+            return [s.add(*pair) for s, pair in zip(sums, weights, strict=True)], None
+
+        start = [_Sums.empty(block) for _ in pairs]
+        return jax.lax.scan(step, start, jnp.arange(chunks))[0]
+
+    whole = {"posterior": arrays, "keys": keys, "batch": dict(filled), "mask": mask}
+    blocked = jax.tree.map(lambda x: _in_blocks(x, block), whole)
+    results = jax.lax.map(one_block, blocked)
+    return jax.tree.map(lambda x: x.reshape(-1)[:rows], results)
+
+
+def _in_blocks(values: Array, block: int) -> Array:
+    """`[B, ...] -> [blocks, block, ...]`; the last block is filled up with the last row."""
+    rows = values.shape[0]
+    index = jnp.minimum(jnp.arange(-(-rows // block) * block), rows - 1)
+    return values[index].reshape(-1, block, *values.shape[1:])
+
+
+def _class_table(
+    model: MultimodalModel, variables: Variables, name: str
+) -> tuple[Array, Array]:
+    """`log p(class)` of a categorical modality by draws from the prior, and its covariance.
+
+    The draws have a key of their own, so that every batch meets the same table.
+    """
+    keys = distributions.example_keys(jax.random.key(PRIOR_DRAWS), jnp.arange(PRIOR_DRAWS))
+    z = distributions.sample(model.apply(variables, method="prior"), keys)
+    likelihood = model.apply(variables, z, method="decode")[name]
+    classes = jnp.eye(model.modalities[name].shape[0])
+    log_probs = likelihood.log_prob(classes[:, None, :])
+    total = jax.nn.logsumexp(log_probs, axis=1)
+    weights = jnp.exp(log_probs - total[:, None])
+    return total - jnp.log(PRIOR_DRAWS), weights @ weights.T - 1.0 / PRIOR_DRAWS
+
+
+def standard_queries(modalities: Sequence[str]) -> list[Query]:
+    """The paper's likelihoods, for any number of modalities.
+
+    The joint; for each modality its marginal, with draws inferred from all modalities
+    ("multiple") and from itself ("single"); and its conditional given the others, with draws
+    from all ("multiple") and from those others ("single").
+    """
+    everything = tuple(modalities)
+    queries = [Query(everything)]
+    for name in everything:
+        others = tuple(other for other in everything if other != name)
+        if others:
+            queries += [
+                Query((name,), (), everything),
+                Query((name,), (), (name,)),
+                Query((name,), others, everything),
+                Query((name,), others, others),
+            ]
+    return queries
+
+
+def summarize(parts: Sequence[Estimate]) -> Mapping[str, float]:
+    """Means over all examples of the estimates of one query, batch by batch.
+
+    Returns:
+      `estimate` (mean, nats), `stderr` (deviation over examples / sqrt(num_examples)),
+      `mc_stderr` (Monte-Carlo error of the mean), `ess` (mean), `num_examples`.
+    """
+    values, variances, ess = (
+        np.concatenate([np.asarray(getattr(part, name), np.float64) for part in parts])
+        for name in ("value", "mc_variance", "ess")
+    )
+    count = len(values)
+    shared = 0.0
+    if parts[0].given_covariance is not None:
+        share = np.concatenate([np.asarray(part.given_rows) for part in parts]).mean(axis=0)
+        shared = max(0.0, float(share @ np.asarray(parts[0].given_covariance, np.float64) @ share))
+    return {
+        "estimate": float(values.mean()),
+        "stderr": float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan"),
+        "mc_stderr": float(np.sqrt(variances.sum() / count**2 + shared)),
+        "ess": float(ess.mean()),
+        "num_examples": count,
+    }

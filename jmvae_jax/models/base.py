@@ -1,0 +1,280 @@
+"""What every model offers: a prior, posteriors from any part of the modalities, and decoders.
+
+A model is a Linen module whose methods return distributions. They are called by
+`model.apply(variables, ..., method="posterior")`, or inside a function given as `method`.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import FrozenDict
+
+from jmvae_jax import distributions
+from jmvae_jax.distributions import Distribution, Family
+from jmvae_jax.networks import Heads
+from jmvae_jax.types import Array, Batch, Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """One modality: the shape of its values, its likelihood and its networks.
+
+    Networks are any Linen modules `[N, ...] -> features`; they are templates, and every use of
+    one has parameters of its own. A network whose `__call__` has a `train` argument is told
+    whether it trains.
+
+    Args:
+      shape: of one value, `(28, 28, 1)` say.
+      likelihood: a name in `distributions.FAMILIES`, or any callable from arrays `[N, *shape]`
+        to a distribution over them (see `distributions.likelihood_family`).
+      decoder: `[N, latent_dim] -> features`, which linear heads turn into the likelihood's
+        parameters; or those parameters themselves as a dictionary by name.
+      encoder: `[N, *shape] -> features` of the single encoder q(z | this modality), or a
+        dictionary of its `mean` and `variance`.
+      branch: `[N, *shape] -> features` that enter the joint encoder's trunk; None: the values.
+    """
+
+    shape: tuple[int, ...]
+    likelihood: str | Family
+    decoder: nn.Module
+    encoder: nn.Module | None = None
+    branch: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        distributions.likelihood_family(self.likelihood)
+
+
+def call_network(network: nn.Module, inputs: Any, train: bool) -> Any:
+    """`network(inputs)`, telling it `train` if its `__call__` asks for it."""
+    if "train" in inspect.signature(type(network).__call__).parameters:
+        return network(inputs, train=train)
+    return network(inputs)
+
+
+def over_rows(mask: Array, values: Array) -> Array:
+    """A mask `[B]` with axes added so that it applies to `values` `[B, ...]`."""
+    return mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+
+
+def fill_absent(batch: Batch, mask: Mask | None) -> dict[str, Array]:
+    """The batch with zeros in the rows that `mask` calls absent.
+
+    Zeros go in before any network or density: what stood there (NaN included) reaches neither
+    the values nor the gradient.
+    """
+    if mask is None:
+        return dict(batch)
+    return {
+        name: jnp.where(over_rows(mask[name], values), values, 0) if name in mask else values
+        for name, values in batch.items()
+    }
+
+
+class GaussianEncoder(nn.Module):
+    """A body with linear heads for mean and variance: inputs -> diagonal Gaussian over z."""
+
+    body: nn.Module
+    latent_dim: int
+
+    @nn.compact
+    def __call__(self, inputs: Any, train: bool = False) -> Distribution:
+        shapes = {name: (self.latent_dim,) for name in ("mean", "variance")}
+        features = call_network(self.body, inputs, train)
+        outputs = Heads(shapes, name="heads")(features)
+        if not isinstance(features, Mapping):
+            outputs["variance"] = distributions.positive_variance(outputs["variance"])
+        return distributions.gaussian(**outputs)
+
+
+class Decoder(nn.Module):
+    """A body with linear heads for the likelihood's parameters: z -> p(modality | z)."""
+
+    body: nn.Module
+    shape: tuple[int, ...]
+    family: Family
+
+    @nn.compact
+    def __call__(self, z: Array, train: bool = False) -> Distribution:
+        # Networks see one batch axis; axes of samples are merged into it and split again.
+        leading = z.shape[:-1]
+        features = call_network(self.body, z.reshape(-1, z.shape[-1]), train)
+        names = distributions.predicted_parameters(self.family)
+        outputs = Heads({name: self.shape for name in names}, name="heads")(features)
+        arrays = {
+            name: value.reshape(*leading, *self.shape).astype(jnp.float32)
+            for name, value in outputs.items()
+        }
+        return distributions.as_event(self.family(*arrays.values()), len(self.shape))
+
+
+class MultimodalModel(nn.Module):
+    """The interface of the zoo. Subclasses add encoders in `setup` and define `posterior`.
+
+    Args:
+      latent_dim: size of z.
+      modalities: name -> `Modality`.
+    """
+
+    latent_dim: int
+    modalities: Mapping[str, Modality]
+
+    def __post_init__(self) -> None:
+        # Hashable, so that a model can be a static argument of a compiled function.
+        object.__setattr__(self, "modalities", FrozenDict(self.modalities))
+        super().__post_init__()
+
+    def setup(self) -> None:
+        if not self.modalities:
+            raise ValueError("modalities is empty: a model needs at least one")
+        self.decoders = {
+            name: Decoder(
+                modality.decoder.clone(),
+                modality.shape,
+                distributions.likelihood_family(modality.likelihood),
+            )
+            for name, modality in self.modalities.items()
+        }
+
+    def prior(self, batch: Batch | None = None) -> Distribution:
+        """p(z) = N(0, I) over `[latent_dim]`; `batch` serves models with a conditional prior."""
+        return distributions.standard_normal(self.latent_dim)
+
+    def posterior(
+        self,
+        batch: Batch,
+        given: Collection[str] | None = None,
+        mask: Mask | None = None,
+        train: bool = False,
+    ) -> Distribution:
+        """q(z | the modalities named in `given`), all of them by default; z is `[B, latent_dim]`.
+
+        Args:
+          batch: at least the modalities of `given`.
+          given: names; an empty collection gives the prior.
+          mask: rows that have each modality; the others are inferred from what they have.
+          train: whether networks with statistics update them.
+        """
+        raise NotImplementedError
+
+    def single_posteriors(
+        self, batch: Batch, mask: Mask | None = None, train: bool = False
+    ) -> dict[str, Distribution]:
+        """The encoders of one modality each, for alignment; empty where a model has none."""
+        return {}
+
+    def decode(
+        self, z: Array, batch: Batch | None = None, train: bool = False
+    ) -> dict[str, Distribution]:
+        """p(modality | z) for every modality.
+
+        Args:
+          z: `[..., latent_dim]`.
+          batch: what a conditional decoder is conditioned on.
+
+        Returns:
+          name -> distribution with batch shape `[...]` and event shape `shape` of the modality.
+        """
+        return {name: decoder(z, train) for name, decoder in self.decoders.items()}
+
+    def __call__(self, batch: Batch, mask: Mask | None = None) -> dict[str, Distribution]:
+        """Reconstruction from the posterior's mean; `init` runs it to shape every parameter."""
+        check_batch(self.modalities, batch, mask)
+        filled = fill_absent(batch, mask)
+        if self.is_initializing():
+            self.single_posteriors(filled)
+        return self.decode(self.posterior(filled, mask=mask).mean, filled)
+
+    def _given(self, given: Collection[str] | None) -> tuple[str, ...]:
+        """`given` checked and in the model's order; None means every modality."""
+        if given is None:
+            return tuple(self.modalities)
+        check_names("given", given, self.modalities)
+        return tuple(name for name in self.modalities if name in given)
+
+
+def check_names(argument: str, names: Collection[str], modalities: Collection[str]) -> None:
+    """Raises ValueError if `names` holds one that the model lacks, or is a bare string."""
+    if isinstance(names, str):
+        raise ValueError(f"{argument}={names!r} is a string: expected a tuple, ({names!r},)")
+    unknown = sorted(set(names) - set(modalities))
+    if unknown:
+        raise ValueError(
+            f"{argument} names {unknown}, which the model lacks: it has {list(modalities)}"
+        )
+
+
+_RANGES: Mapping[str, tuple[Callable[[np.ndarray], bool], str]] = {
+    "bernoulli": (lambda v: bool(((v >= 0) & (v <= 1)).all()), "values in [0, 1]"),
+    "categorical": (
+        lambda v: bool((v >= 0).all() and np.allclose(v.sum(-1), 1, atol=1e-4)),
+        "one-hot rows (non-negative, sum 1)",
+    ),
+}
+
+
+def check_batch(
+    modalities: Mapping[str, Modality],
+    batch: Batch,
+    mask: Mask | None = None,
+    names: Collection[str] | None = None,
+) -> None:
+    """Checks names, shapes, dtypes and, on concrete arrays, finiteness and range.
+
+    Args:
+      modalities: those of the model.
+      batch: the arrays.
+      mask: rows that count; the others may hold anything.
+      names: modalities that must be there and no others; None: all of the model's.
+
+    Raises:
+      ValueError: what is wrong, with what came and what was expected.
+    """
+    expected = tuple(modalities if names is None else names)
+    if set(batch) != set(expected):
+        raise ValueError(f"batch has modalities {sorted(batch)}: expected {sorted(expected)}")
+    if mask is not None:
+        check_names("mask", mask.keys(), modalities)
+    rows = {name: np.shape(batch[name])[:1] for name in expected}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"batch has different numbers of rows: {rows}")
+    for name in expected:
+        values, shape = batch[name], modalities[name].shape
+        if np.ndim(values) != len(shape) + 1 or np.shape(values)[1:] != shape:
+            raise ValueError(
+                f"batch[{name!r}] has shape {np.shape(values)}: expected [B, *{shape}]"
+            )
+        there = None if mask is None else mask.get(name)
+        if there is not None and (there.shape, there.dtype) != (np.shape(values)[:1], bool):
+            raise ValueError(
+                f"mask[{name!r}] is {there.dtype}{list(there.shape)}: expected "
+                f"bool[{np.shape(values)[0]}]"
+            )
+        if not jnp.issubdtype(jnp.asarray(values).dtype, jnp.floating):
+            raise ValueError(
+                f"batch[{name!r}] has dtype {jnp.asarray(values).dtype}: expected floats (apply "
+                "the data transforms first; a label is a one-hot float vector)"
+            )
+        if not isinstance(values, jax.core.Tracer) and not isinstance(there, jax.core.Tracer):
+            _check_values(name, modalities[name].likelihood, np.asarray(values), there)
+
+
+def _check_values(
+    name: str, likelihood: str | Family, values: np.ndarray, there: Array | None
+) -> None:
+    rows = values if there is None else values[np.asarray(there)]
+    if not np.isfinite(rows).all():
+        raise ValueError(f"batch[{name!r}] holds a value that is not finite in a row that counts")
+    if isinstance(likelihood, str) and likelihood in _RANGES:
+        fits, words = _RANGES[likelihood]
+        if not fits(rows):
+            raise ValueError(
+                f"batch[{name!r}] lies in [{rows.min():.4g}, {rows.max():.4g}] and does not fit "
+                f"likelihood={likelihood!r}: expected {words}"
+            )

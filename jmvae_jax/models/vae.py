@@ -1,0 +1,48 @@
+"""VAE (Kingma and Welling, 2014): one modality, the baseline of the paper."""
+
+from collections.abc import Collection
+
+from jmvae_jax.distributions import Distribution, product_of_experts
+from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent
+from jmvae_jax.types import Batch, Mask
+
+
+class VAE(MultimodalModel):
+    """Variational autoencoder of one modality: q(z|x), p(x|z), p(z) = N(0, I).
+
+    Its bound is `objectives.elbo`:
+    `log p(x) >= E_q(z|x)[log p(x|z)] - KL(q(z|x) || p(z))`.
+
+    Raises:
+      ValueError: at `init`, if there is more than one modality or its encoder is missing.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jmvae_jax as jm
+      >>> image = jm.Modality((28, 28, 1), "bernoulli", jm.MLP((64,)), encoder=jm.MLP((64,)))
+      >>> model = jm.VAE(latent_dim=8, modalities={"image": image})
+      >>> variables = model.init(jax.random.key(0), {"image": jnp.zeros((2, 28, 28, 1))})
+    """
+
+    def setup(self) -> None:
+        super().setup()
+        if len(self.modalities) != 1:
+            raise ValueError(f"a VAE has one modality: got {list(self.modalities)}")
+        (modality,) = self.modalities.values()
+        if modality.encoder is None:
+            raise ValueError("modalities: the VAE's modality has encoder=None: give one")
+        self.encoder = GaussianEncoder(modality.encoder.clone(), self.latent_dim)
+
+    def posterior(
+        self,
+        batch: Batch,
+        given: Collection[str] | None = None,
+        mask: Mask | None = None,
+        train: bool = False,
+    ) -> Distribution:
+        names = self._given(given)
+        if not names:
+            return self.prior()
+        q = self.encoder(fill_absent(batch, mask)[names[0]], train)
+        if mask is None or names[0] not in mask:
+            return q
+        return product_of_experts([q], [mask[names[0]]])

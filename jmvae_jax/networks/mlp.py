@@ -1,0 +1,68 @@
+"""Fully connected networks."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.linen as nn
+
+from jmvae_jax.types import Array
+
+glorot_uniform = nn.initializers.glorot_uniform
+
+
+class MLP(nn.Module):
+    """Dense layers, an activation after each: `[N, ...] -> [N, features[-1]]`.
+
+    All axes but the first are flattened. Kernels start Glorot-uniform and biases at zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jmvae_jax as jm
+      >>> body = jm.MLP((512, 512))
+      >>> features, variables = body.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)))
+      >>> features.shape
+      (2, 512)
+    """
+
+    features: Sequence[int]
+    activation: Callable[[Array], Array] = nn.relu
+
+    def __post_init__(self) -> None:
+        # Hashable, so that a model that holds it can be a static argument.
+        object.__setattr__(self, "features", tuple(self.features))
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        hidden = inputs.reshape(inputs.shape[0], -1)
+        for size in self.features:
+            hidden = self.activation(nn.Dense(size, kernel_init=glorot_uniform())(hidden))
+        return hidden
+
+
+class Heads(nn.Module):
+    """One linear map for each named output: `[N, ...] -> {name: [N, *shape]}`.
+
+    A body that predicts the outputs itself gives them as a dictionary, which passes through.
+
+    Raises:
+      ValueError: such a dictionary has other names or shapes than `shapes`.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @nn.compact
+    def __call__(self, features: Array | Mapping[str, Array]) -> dict[str, Array]:
+        if isinstance(features, Mapping):
+            found = {name: value.shape[1:] for name, value in features.items()}
+            if found != dict(self.shapes):
+                raise ValueError(
+                    f"the network gives {found}: expected a feature array, or {dict(self.shapes)}"
+                )
+            return dict(features)
+        flat = features.reshape(features.shape[0], -1)
+        return {
+            name: nn.Dense(math.prod(shape), kernel_init=glorot_uniform(), name=name)(
+                flat
+            ).reshape(-1, *shape)
+            for name, shape in self.shapes.items()
+        }

@@ -1,0 +1,149 @@
+"""The evidence lower bound, for one modality or any number of them.
+
+(1) `L(x_1, ..., x_M) = E_q(z|x)[sum_m log p(x_m | z)] - KL(q(z | x) || p(z))`
+
+with one reparameterised draw of z for each example; with one modality it is the VAE's bound,
+with several JMVAE's (section 2 of arXiv:1611.01891). What is minimised is (1) with its KL, the
+rate, multiplied by `beta`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax.numpy as jnp
+
+from jmvae_jax import distributions
+from jmvae_jax.distributions import Distribution
+from jmvae_jax.models.base import MultimodalModel, check_batch, fill_absent
+from jmvae_jax.types import Array, Batch, Key, Mask, Variables
+
+
+@flax.struct.dataclass
+class Bound:
+    """The terms of a bound, one number an example, in nats: arrays `[B]`.
+
+    Attributes:
+      loss: what is minimised, with its weights.
+      reconstruction: modality -> `log p(x_m | z)`; 0 where the modality is absent.
+      rate: `KL(q(z|x) || p(z))`, not weighted.
+      alignment: modality -> divergence from the joint to its encoder, not weighted.
+    """
+
+    loss: Array
+    reconstruction: dict[str, Array]
+    rate: Array
+    alignment: dict[str, Array]
+
+    @property
+    def elbo(self) -> Array:
+        """The bound (1): reconstruction minus rate, at beta 1 and without alignment."""
+        return _total(self.reconstruction) - self.rate
+
+
+def _total(terms: Mapping[str, Array]) -> Array:
+    return sum(terms.values(), jnp.zeros(()))
+
+
+def joint_elbo(
+    posterior: Distribution,
+    prior: Distribution,
+    likelihoods: Mapping[str, Distribution],
+    batch: Batch,
+    beta: float | Array = 1.0,
+    z: Array | None = None,
+    mask: Mask | None = None,
+) -> Bound:
+    """Bound (1) from bare distributions.
+
+    Args:
+      posterior: q(z | x), batch shape `[B]`.
+      prior: p(z), batch shape `[]` or `[B]`.
+      likelihoods: modality -> p(x_m | z) at a draw z from the posterior, batch shape `[B]`.
+      batch: modality -> `[B, *shape]`; more modalities than likelihoods are ignored.
+      beta: weight of the rate in the loss.
+      z: that draw, `[B, D]`; needed only where the rate has no closed form.
+      mask: modality -> `bool[B]`; the terms of absent modalities are 0.
+
+    Returns:
+      A `Bound` of arrays `[B]`.
+
+    Example:
+      >>> import jax.numpy as jnp, numpyro.distributions as dist, jmvae_jax as jm
+      >>> q = dist.Normal(jnp.zeros((3, 2)), 1.0).to_event(1)
+      >>> p = dist.Normal(jnp.zeros(2), 1.0).to_event(1)
+      >>> likelihoods = {"x": dist.Normal(jnp.zeros((3, 5)), 1.0).to_event(1)}
+      >>> jm.objectives.joint_elbo(q, p, likelihoods, {"x": jnp.zeros((3, 5))}).rate.shape
+      (3,)
+    """
+    filled = fill_absent({name: batch[name] for name in likelihoods}, mask)
+    reconstruction = present_only(
+        {name: likelihood.log_prob(filled[name]) for name, likelihood in likelihoods.items()}, mask
+    )
+    rate = distributions.kl_divergence(posterior, prior, z)
+    loss = beta * rate - _total(reconstruction)
+    return Bound(loss=loss, reconstruction=reconstruction, rate=rate, alignment={})
+
+
+def present_only(terms: Mapping[str, Array], mask: Mask | None) -> dict[str, Array]:
+    """The terms `[B]` with zeros where their modality is absent."""
+    if mask is None:
+        return dict(terms)
+    return {
+        name: jnp.where(mask[name], term, 0.0) if name in mask else term
+        for name, term in terms.items()
+    }
+
+
+def posterior_bound(
+    module: MultimodalModel,
+    key: Key,
+    batch: Batch,
+    beta: float | Array,
+    mask: Mask | None,
+    train: bool,
+) -> tuple[Bound, Distribution, Array]:
+    """Bound (1) of a bound module, with the posterior and the draw it was taken at."""
+    check_batch(module.modalities, batch, mask)
+    filled = fill_absent(batch, mask)
+    posterior = module.posterior(filled, mask=mask, train=train)
+    rows = jnp.arange(posterior.batch_shape[0])
+    z = distributions.sample(posterior, distributions.example_keys(key, rows))
+    likelihoods = module.decode(z, filled, train=train)
+    bound = joint_elbo(posterior, module.prior(filled), likelihoods, filled, beta, z, mask)
+    return bound, posterior, z
+
+
+def elbo(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    batch: Batch,
+    *,
+    beta: float | Array = 1.0,
+    mask: Mask | None = None,
+    train: bool = False,
+    mutable: Any = False,
+) -> Any:
+    """Bound (1) of any model of the zoo: VAE, JMVAE-zero.
+
+    Args:
+      model: a model and `variables`, its parameters and state.
+      key: one key, folded with each row's number, or keys `[B]`.
+      batch: modality -> `[B, *shape]`, every modality of the model.
+      beta: weight of the rate in the loss.
+      mask: modality -> `bool[B]`; a modality that it lacks is present everywhere.
+      train: whether networks with statistics use and update those of the batch.
+      mutable: as in Linen's `apply`.
+
+    Returns:
+      A `Bound`; with `mutable`, a pair of it and the updated collections.
+
+    Raises:
+      ValueError: the batch lacks a modality, has one too many, or a wrong shape, dtype or range.
+    """
+
+    def terms(module: MultimodalModel) -> Bound:
+        return posterior_bound(module, key, batch, beta, mask, train)[0]
+
+    return model.apply(variables, method=terms, mutable=mutable)

@@ -1,0 +1,74 @@
+"""From an objective, per example, to a scalar for `grad`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jmvae_jax.models.base import MultimodalModel
+from jmvae_jax.types import Array, Batch, Key, Mask, Objective
+
+LossFn = Callable[..., tuple[Array, tuple[Any, Any]]]
+
+
+def weighted_mean(values: Array, example_weight: Array | None) -> Array:
+    """Mean of `[B]`, each row counted with its weight; weights of padding are 0."""
+    if example_weight is None:
+        return jnp.mean(values)
+    kept = jnp.where(example_weight > 0, values, 0.0)
+    return jnp.sum(kept * example_weight) / jnp.sum(example_weight)
+
+
+def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
+    """A pure loss of the parameters, ready for `jit`, `grad`, `vmap` and `pmap`.
+
+    Args:
+      model: any model of the zoo, or one of your own with its interface.
+      objective: `elbo`, `jmvae_kl`, or a function with their signature.
+
+    Returns:
+      `loss_fn(params, model_state, key, batch, *, weights, mask=None, example_weight=None,
+      train=True) -> (scalar, (bound, new_model_state))`. The scalar is the mean over examples
+      of `bound.loss`, in nats. `weights` goes to the objective (`{"alpha": ..., "beta": ...}`,
+      traced scalars are welcome); `model_state` is `{}` for a model without statistics.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jmvae_jax as jm
+      >>> body = jm.MLP((16,))
+      >>> x = jm.Modality((4,), "normal", decoder=body, encoder=body)
+      >>> model = jm.VAE(latent_dim=2, modalities={"x": x})
+      >>> batch = {"x": jnp.ones((3, 4))}
+      >>> params = model.init(jax.random.key(0), batch)["params"]
+      >>> loss_fn = jm.make_loss_fn(model, jm.elbo)
+      >>> gradient_fn = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+      >>> (loss, (bound, _)), grads = gradient_fn(
+      ...     params, {}, jax.random.key(1), batch, weights={"beta": 1.0})
+      >>> bound.loss.shape
+      (3,)
+    """
+
+    def loss_fn(
+        params: Any,
+        model_state: Mapping[str, Any],
+        key: Key,
+        batch: Batch,
+        *,
+        weights: Mapping[str, Any],
+        mask: Mask | None = None,
+        example_weight: Array | None = None,
+        train: bool = True,
+    ) -> tuple[Array, tuple[Any, Any]]:
+        bound, updated = objective(
+            model,
+            {"params": params, **model_state},
+            key,
+            batch,
+            **weights,
+            mask=mask,
+            train=train,
+            mutable=list(model_state) if train else [],
+        )
+        new_state = {**model_state, **updated}
+        return weighted_mean(bound.loss, example_weight), (bound, new_state)
+
+    return loss_fn

@@ -1,0 +1,156 @@
+"""Checkpoints that are whole or not there: Orbax's arrays, and a manifest of their sums.
+
+`DIR/<step>/` holds `state/` (Orbax) and `manifest.json` (SHA-256 of every file). A checkpoint
+is written under another name, synced, and renamed: a kill at any instant leaves the older ones
+as they were. Orbax restores a damaged file in silence, so the sums are checked first.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import warnings
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+_MANIFEST = "manifest.json"
+_UNFINISHED = "unfinished-"
+
+
+class CheckpointError(OSError):
+    """There are checkpoints, and none of them is whole."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      directory: made at the first save.
+      keep: how many of the newest are kept.
+
+    Example:
+      >>> import tempfile, jax.numpy as jnp
+      >>> from jmvae_jax.training.checkpoints import Checkpoints
+      >>> checkpoints = Checkpoints(tempfile.mkdtemp(), keep=2)
+      >>> checkpoints.save(3, {"w": jnp.ones(2)})
+      >>> step, tree = checkpoints.restore({"w": jnp.zeros(2)})
+      >>> step
+      3
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], keep: int = 3):
+        if keep < 1:
+            raise ValueError(f"keep={keep}: expected at least 1")
+        self.directory = pathlib.Path(directory).absolute()
+        self.keep = keep
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, oldest first, whole or damaged."""
+        if not self.directory.exists():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit())
+
+    def save(self, step: int, tree: Any) -> None:
+        """Writes a checkpoint, whole or not at all, then removes the oldest beyond `keep`.
+
+        Raises:
+          OSError: it could not be written; the earlier ones are as they were.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for left_over in self.directory.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left_over)
+        unfinished = self.directory / f"{_UNFINISHED}{step}"
+        try:
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save(unfinished / "state", args=ocp.args.StandardSave(tree))
+            manifest = json.dumps({"step": step, "sha256": _sums(unfinished / "state")}, indent=1)
+            (unfinished / _MANIFEST).write_text(manifest)
+            for path in (unfinished, *unfinished.rglob("*")):
+                _sync(path)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        final = self.directory / str(step)
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(unfinished, final)
+        _sync(self.directory)
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self.directory / str(old))
+
+    def restore(self, target: Any) -> tuple[int, Any] | None:
+        """The newest whole checkpoint.
+
+        Args:
+          target: a tree with the structure, shapes and dtypes of what was saved.
+
+        Returns:
+          Its step and the tree, or None where there is no checkpoint.
+
+        Warns of every damaged one that is passed over, by name.
+
+        Raises:
+          CheckpointError: there are checkpoints, and none of them is whole.
+          ValueError: it holds other arrays than `target`.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            damage = self._damage(step)
+            if damage is None:
+                return step, self._read(step, target)
+            warnings.warn(
+                f"checkpoint {self.directory / str(step)} is damaged ({damage}): trying the one "
+                "before",
+                stacklevel=2,
+            )
+        if steps:
+            raise CheckpointError(
+                f"none of the checkpoints in {self.directory} is whole (steps {steps}). Nothing "
+                "was changed; restore the folder from a copy, or start again in another one"
+            )
+        return None
+
+    def _read(self, step: int, target: Any) -> Any:
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), target
+        )
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(
+                self.directory / str(step) / "state", args=ocp.args.StandardRestore(abstract)
+            )
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint, or None."""
+        folder = self.directory / str(step)
+        try:
+            expected = json.loads((folder / _MANIFEST).read_text())["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            return f"its {_MANIFEST} cannot be read: {error}"
+        found = _sums(folder / "state")
+        missing = sorted(set(expected) - set(found))
+        if missing:
+            return f"{missing[0]} is missing"
+        changed = sorted(name for name, value in expected.items() if found[name] != value)
+        return f"{changed[0]} has changed" if changed else None
+
+
+def _sums(folder: pathlib.Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            sums[str(path.relative_to(folder))] = digest
+    return sums
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,197 @@
+"""The loop: dispatch steps, read the metrics of the last interval while the next one runs."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jmvae_jax.data.pipeline import Epoch, epoch_order
+from jmvae_jax.parallel import DataParallel
+from jmvae_jax.training.checkpoints import Checkpoints
+from jmvae_jax.training.metrics import RunLog, Tally
+from jmvae_jax.training.state import TrainState
+from jmvae_jax.types import Key
+
+Validate = Callable[[TrainState, int], Mapping[str, float]]
+
+
+class NonFiniteError(FloatingPointError):
+    """A term of the loss, or the gradient's norm, was NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """When things happen: functions of the step alone.
+
+    Args:
+      num_steps: in the whole training.
+      steps_per_epoch: for the epochs that the logs show.
+      batch_size: for the examples per second that they show.
+      log_every: steps between rows of metrics.
+      validate_every: steps between validations, 0: at the end only.
+      checkpoint_every: steps between checkpoints, 0: at the end only.
+    """
+
+    num_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    log_every: int = 100
+    validate_every: int = 0
+    checkpoint_every: int = 0
+
+    def validates(self, step: int) -> bool:
+        return self._falls(step, self.validate_every)
+
+    def saves(self, step: int) -> bool:
+        return self._falls(step, self.checkpoint_every)
+
+    def logs(self, step: int) -> bool:
+        # A row ends wherever something else is done, so that a run that was stopped there and
+        # one that was not write the same rows.
+        return self._falls(step, self.log_every) or self.validates(step) or self.saves(step)
+
+    def _falls(self, step: int, every: int) -> bool:
+        return step == self.num_steps or bool(every and step % every == 0)
+
+
+def resident_epochs(
+    arrays: Mapping[str, Any], mask: Mapping[str, Any], key: Key, devices: DataParallel
+) -> Callable[[int], Epoch]:
+    """Epochs over a data set that lives on the devices: `epoch(number)`, counted from 0.
+
+    Args:
+      arrays: modality -> stored values `[N, ...]`.
+      mask: modality -> `bool[N]`, or {}.
+      key: of the order.
+      devices: that hold a copy each.
+    """
+    num_examples = len(next(iter(arrays.values())))
+    placed_arrays, placed_mask = devices.place((dict(arrays), dict(mask)))
+
+    def epoch(number: int) -> Epoch:
+        order = epoch_order(key, number, num_examples)
+        return Epoch(placed_arrays, placed_mask, devices.place(order))
+
+    return epoch
+
+
+def train(
+    state: TrainState,
+    *,
+    plan: Plan,
+    dispatch: Callable[..., Any],
+    epochs: Callable[[int], Epoch],
+    tally: Tally,
+    devices: DataParallel,
+    log: RunLog,
+    checkpoints: Checkpoints,
+    validate: Validate | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    progress: bool = True,
+) -> TrainState:
+    """Trains from `state.step` to `plan.num_steps`, or until `stop()`, and saves the last state.
+
+    Args:
+      state: of step 0, or restored.
+      plan: when to log, validate and save.
+      dispatch: from `steps.make_dispatch`.
+      epochs: from `resident_epochs`.
+      tally: empty, see `metrics.empty_tally`.
+      devices: that `dispatch` was compiled for.
+      log: where rows go.
+      checkpoints: where states go.
+      validate: state and step -> terms of the validation split.
+      stop: asked after every step; true: save and return.
+      progress: shows a bar with examples per second and the time left.
+
+    Returns:
+      The last state, on one device's worth of arrays.
+
+    Raises:
+      NonFiniteError: names the step and the terms; no checkpoint of such a state is written.
+    """
+    first = int(state.step)
+    empty = jax.device_get(tally)
+    placed, tally = devices.place((state, empty))
+    bar = tqdm(
+        total=plan.num_steps * plan.batch_size,
+        initial=first * plan.batch_size,
+        unit=" examples",
+        unit_scale=True,
+        disable=not progress,
+        dynamic_ncols=True,
+    )
+    interval = _Interval(plan, devices, log, bar, first)
+    epoch_number, epoch = -1, None
+    with bar:
+        for step in range(first + 1, plan.num_steps + 1):
+            if epoch_number != (step - 1) // plan.steps_per_epoch:
+                epoch_number = (step - 1) // plan.steps_per_epoch
+                epoch = epochs(epoch_number)
+            placed, tally = dispatch(placed, tally, epoch)
+            interval.read()
+            stopping = stop()
+            if stopping or plan.logs(step):
+                interval.end(step, tally)
+                tally = devices.place(empty)
+            if stopping or plan.validates(step) or plan.saves(step):
+                interval.read()
+                if validate is not None and plan.validates(step):
+                    terms = validate(devices.fetch(placed), step)
+                    log.write("validation", step, step / plan.steps_per_epoch, terms)
+                if stopping or plan.saves(step):
+                    checkpoints.save(step, devices.fetch(placed))
+                interval.restart()
+            if stopping:
+                break
+    return devices.fetch(placed)
+
+
+class _Interval:
+    """The steps since the last row; their tally is read one dispatch late."""
+
+    def __init__(self, plan: Plan, devices: DataParallel, log: RunLog, bar: Any, step: int):
+        self.plan, self.devices, self.log, self.bar = plan, devices, log, bar
+        self.pending: tuple[int, Tally] | None = None
+        self.last_step = step
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clock anew: what came before was not training."""
+        self.clock = time.perf_counter()
+
+    def end(self, step: int, tally: Tally) -> None:
+        self.pending = (step, tally)
+
+    def read(self) -> None:
+        if self.pending is None:
+            return
+        step, tally = self.pending
+        self.pending = None
+        host = jax.device_get(self.devices.fetch(tally))
+        if host.bad_step >= 0:
+            raise NonFiniteError(_report(host))
+        now = time.perf_counter()
+        steps = step - self.last_step
+        values = {name: float(total / host.count) for name, total in host.sums.items()}
+        values["examples_per_second"] = round(steps * self.plan.batch_size / (now - self.clock), 1)
+        self.last_step, self.clock = step, now
+        self.log.write("train", step, step / self.plan.steps_per_epoch, values)
+        self.bar.update(steps * self.plan.batch_size)
+        self.bar.set_postfix_str(f"epoch {step / self.plan.steps_per_epoch:.1f}, "
+                                 f"elbo {values['elbo']:.2f}", refresh=False)
+
+
+def _report(tally: Tally) -> str:
+    bad = {name: float(value) for name, value in tally.bad.items()}
+    terms = ", ".join(f"{name}={value}" for name, value in bad.items() if not np.isfinite(value))
+    rest = ", ".join(f"{name}={value:.6g}" for name, value in bad.items() if np.isfinite(value))
+    return (
+        f"step {int(tally.bad_step)} (counted from 0) is not finite: {terms}; finite there: "
+        f"{rest}. Training stopped; the last good checkpoint is kept. A lower learning rate, "
+        "gradient clipping or a look at the data usually helps"
+    )

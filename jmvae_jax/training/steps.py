@@ -1,0 +1,163 @@
+"""Pure steps: `(state, stored batch) -> (state, metrics)`. `parallel` compiles them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jmvae_jax import parallel
+from jmvae_jax.data.pipeline import Epoch, take
+from jmvae_jax.data.transforms import (
+    Transform,
+    apply_transforms,
+    evaluation_batch,
+    streams,
+)
+from jmvae_jax.distributions import example_keys
+from jmvae_jax.objectives.elbo import Bound
+from jmvae_jax.objectives.loss import LossFn
+from jmvae_jax.training.metrics import Metrics, Tally, add_metrics, empty_tally
+from jmvae_jax.training.schedules import Schedule
+from jmvae_jax.training.state import TrainState
+from jmvae_jax.types import Array, Batch, Key, Mask
+
+_STEP_METRICS = ("learning_rate", "grad_norm", "clipped")
+
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+
+
+def bound_terms(bound: Bound) -> dict[str, Array]:
+    """The terms of a bound by the names they have in the logs, `[B]` each."""
+    return {
+        "loss": bound.loss,
+        "elbo": bound.elbo,
+        "rate": bound.rate,
+        **{f"reconstruction/{name}": value for name, value in bound.reconstruction.items()},
+        **{f"alignment/{name}": value for name, value in bound.alignment.items()},
+    }
+
+
+def make_train_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: Key,
+    batch_size: int,
+    transforms: Mapping[str, Transform],
+    weights: Mapping[str, Schedule],
+    learning_rate: Schedule,
+    clip_norm: float | None = None,
+    average_decay: float = 0.0,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """One step of training, not compiled.
+
+    Args:
+      loss_fn: from `objectives.make_loss_fn`.
+      optimizer: any Optax chain.
+      key: of the run; the noise of a row comes from it, the step and the row's position.
+      batch_size: of the global batch.
+      transforms: modality -> transform of stored values.
+      weights: name -> function of the step, for the objective (`alpha`, `beta`).
+      learning_rate: reported; the optimiser has its own.
+      clip_norm: reported: the metric `clipped` is 1 where the gradient's norm exceeds it.
+      average_decay: of the exponential average of the parameters; 0: none is kept.
+      axis_name: by which shards reduce, None where the step sees the global batch.
+
+    Returns:
+      `train_step(state, stored, mask=None) -> (state, metrics)`; metrics are scalars, means over
+      the global batch, in nats.
+    """
+
+    def train_step(
+        state: TrainState, stored: Batch, mask: Mask | None = None
+    ) -> tuple[TrainState, Metrics]:
+        rows = parallel.positions(batch_size, axis_name)
+        noise, draws = streams(example_keys(jax.random.fold_in(key, state.step), rows))
+        batch = apply_transforms(transforms, draws, stored)
+        current = {name: schedule(state.step) for name, schedule in weights.items()}
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        (_, (bound, model_state)), grads = gradient(
+            state.params, state.model_state, noise, batch, weights=current, mask=mask
+        )
+        terms = {name: jnp.mean(value) for name, value in bound_terms(bound).items()}
+        grads, terms, model_state = parallel.mean((grads, terms, model_state), axis_name)
+        norm = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average and optax.incremental_update(
+            params, state.average, 1 - average_decay
+        )
+        clipped = jnp.zeros(()) if clip_norm is None else (norm > clip_norm).astype(float)
+        of_step = (learning_rate(state.step), norm, clipped)
+        metrics = terms | {"beta": current["beta"]} | dict(zip(_STEP_METRICS, of_step, strict=True))
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            model_state=model_state,
+            opt_state=opt_state,
+            average=average,
+        )
+        return state, metrics
+
+    return train_step
+
+
+def make_dispatch(
+    train_step: TrainStep, batch_size: int, devices: parallel.DataParallel
+) -> Callable[..., Any]:
+    """Compiles what one call from the host does: take the rows, train, add up the metrics.
+
+    Returns:
+      `dispatch(state, tally, epoch) -> (state, tally)`; state and tally are donated.
+    """
+
+    def dispatch(state: TrainState, tally: Tally, epoch: Epoch) -> tuple[TrainState, Tally]:
+        rows = parallel.positions(batch_size, devices.axis_name)
+        stored, mask = devices.shard(take(epoch, state.step, rows, batch_size))
+        step = state.step
+        state, metrics = train_step(state, stored, mask)
+        return state, add_metrics(tally, metrics, step)
+
+    return devices.compile(dispatch, donate=(0, 1))
+
+
+def make_eval_step(
+    loss_fn: LossFn, transforms: Mapping[str, Transform], weights: Mapping[str, Schedule]
+) -> Callable[..., Any]:
+    """Compiles an evaluation step: the sums of every term over the rows that count.
+
+    Returns:
+      `eval_step(state, stored, example_weight) -> {term: sum}`. `stored["index"]` gives each
+      example its own fixed noise, whatever the batch.
+    """
+
+    def eval_step(state: TrainState, stored: Batch, example_weight: Array) -> Metrics:
+        batch, noise = evaluation_batch(transforms, stored)
+        current = {name: schedule(state.step) for name, schedule in weights.items()}
+        params = state.variables["params"]
+        _, (bound, _) = loss_fn(
+            params, state.model_state, noise, batch, weights=current, train=False
+        )
+        terms = bound_terms(bound)
+        return {
+            name: jnp.sum(jnp.where(example_weight > 0, value, 0.0)) for name, value in terms.items()
+        } | {"beta": current["beta"] * jnp.sum(example_weight)}
+
+    return parallel.jit(eval_step)
+
+
+def start_tally(
+    loss_fn: LossFn,
+    transforms: Mapping[str, Transform],
+    weights: Mapping[str, Schedule],
+    state: TrainState,
+    stored: Mapping[str, Any],
+) -> Tally:
+    """The empty tally of a training step's metrics; `stored` shows what a row looks like."""
+    row = {name: values[:1] for name, values in stored.items()} | {"index": jnp.zeros(1, int)}
+    eval_step = make_eval_step(loss_fn, transforms, weights)
+    terms = jax.eval_shape(eval_step, state, row, jnp.ones(1))
+    return empty_tally((*terms, *_STEP_METRICS))
