@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 import jmvae_jax as jm
 from experiments import workdir as folders
-from jmvae_jax import data
+from jmvae_jax import data, parallel
 from jmvae_jax.data import transforms as stored_transforms
 from jmvae_jax.objectives.loss import LossFn
 from jmvae_jax.training import schedules
@@ -122,6 +122,7 @@ def check_config(config: ConfigDict) -> None:
     """Raises ValueError for a number that no run can have."""
     train = config.train
     lowest = {"epochs": 1, "batch_size": 1, "log_every": 1, "keep_checkpoints": 1}
+    lowest |= {"steps_per_dispatch": 1}
     lowest |= {"validate_every": 0, "checkpoint_every": 0, "clip_norm": 0, "clip_value": 0}
     for name, bound in lowest.items():
         if not train[name] >= bound:
@@ -179,20 +180,16 @@ def build(config: ConfigDict, num_examples: int) -> Experiment:
 
 def initial_state(config: ConfigDict, experiment: Experiment) -> TrainState:
     """The state before the first step, from the configuration's seed."""
-    batch = {
-        name: jnp.zeros((1, *modality.shape))
-        for name, modality in experiment.model.modalities.items()
-    }
-    # A categorical row of zeros is no one-hot vector: the batch is as the likelihood reads it.
-    batch = {
-        name: values.at[..., 0].set(1.0)
-        if experiment.model.modalities[name].likelihood == "categorical"
-        else values
-        for name, values in batch.items()
-    }
-    variables = experiment.model.init(jax.random.key(config.seed), batch)
-    average = config.train.average_decay > 0
-    return create_state(variables, experiment.optimizer, average)
+
+    def create() -> TrainState:
+        batch = {
+            name: jnp.zeros((1, *modality.shape))
+            for name, modality in experiment.model.modalities.items()
+        }
+        variables = experiment.model.init(jax.random.key(config.seed), batch)
+        return create_state(variables, experiment.optimizer, config.train.average_decay > 0)
+
+    return parallel.jit(create)()
 
 
 def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:

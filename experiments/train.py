@@ -113,6 +113,7 @@ def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> traini
                 log_every=config.train.log_every,
                 validate_every=config.train.validate_every * experiment.steps_per_epoch,
                 checkpoint_every=config.train.checkpoint_every * experiment.steps_per_epoch,
+                steps_per_dispatch=config.train.steps_per_dispatch,
             ),
             dispatch=training.make_dispatch(train_step, config.train.batch_size, devices),
             epochs=training.resident_epochs(stored, {}, order_key, devices),

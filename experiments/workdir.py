@@ -17,6 +17,7 @@ HARMLESS = (
     "data.data_dir",
     "data.manual_dir",
     "data.download",
+    "train.steps_per_dispatch",
     "train.log_every",
     "train.validate_every",
     "train.checkpoint_every",

@@ -97,6 +97,7 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     config.train.warmup_fraction = 0.4  # share of the epochs in which beta rises from 0 to 1
     config.train.average_decay = 0.0  # of the weights' exponential average; 0: none
     config.train.strategy = "jit"  # or pmap
+    config.train.steps_per_dispatch = 20  # that the device runs without a word from the host
     config.train.log_every = 5 if smoke else 100  # steps
     config.train.validate_every = 1  # epochs
     config.train.checkpoint_every = 1  # epochs

@@ -18,9 +18,19 @@ EVALUATION_SEED = 20161107
 
 
 def binarize(keys: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Bernoulli draws `{0., 1.}` with probability `pixels / 255`; pixels are `uint8[B, ...]`."""
-    probabilities = pixels.astype(jnp.float32) / 255.0
-    return jax.vmap(jax.random.bernoulli)(keys, probabilities).astype(jnp.float32)
+    """Bernoulli draws `{0., 1.}` with probability `pixels / 255`; pixels are `uint8[B, ...]`.
+
+    The probability is rounded to 1/65536 (0 and 1 are exact), so that one random word serves two
+    pixels.
+    """
+    return jax.vmap(_binarize_one)(keys, pixels)
+
+
+def _binarize_one(key: jax.Array, pixels: jax.Array) -> jax.Array:
+    words = jax.random.bits(key, (-(-pixels.size // 2),))
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16])[: pixels.size]
+    thresholds = (pixels.astype(jnp.uint32) * 65536 + 127) // 255
+    return (halves.reshape(pixels.shape) < thresholds).astype(jnp.float32)
 
 
 def unit_interval(keys: jax.Array, pixels: jax.Array) -> jax.Array:

@@ -34,6 +34,7 @@ class Plan:
       log_every: steps between rows of metrics.
       validate_every: steps between validations, 0: at the end only.
       checkpoint_every: steps between checkpoints, 0: at the end only.
+      steps_per_dispatch: steps that the device runs without a word from the host.
     """
 
     num_steps: int
@@ -42,6 +43,7 @@ class Plan:
     log_every: int = 100
     validate_every: int = 0
     checkpoint_every: int = 0
+    steps_per_dispatch: int = 20
 
     def validates(self, step: int) -> bool:
         return self._falls(step, self.validate_every)
@@ -53,6 +55,12 @@ class Plan:
         # A row ends wherever something else is done, so that a run that was stopped there and
         # one that was not write the same rows.
         return self._falls(step, self.log_every) or self.validates(step) or self.saves(step)
+
+    def next_stop(self, step: int) -> int:
+        """The end of the dispatch that begins after `step`."""
+        periods = (self.steps_per_dispatch, self.steps_per_epoch, self.log_every)
+        periods += (self.validate_every, self.checkpoint_every)
+        return min(self.num_steps, *(step - step % every + every for every in periods if every))
 
     def _falls(self, step: int, every: int) -> bool:
         return step == self.num_steps or bool(every and step % every == 0)
@@ -105,7 +113,7 @@ def train(
       log: where rows go.
       checkpoints: where states go.
       validate: state and step -> terms of the validation split.
-      stop: asked after every step; true: save and return.
+      stop: asked after every dispatch; true: save and return.
       progress: shows a bar with examples per second and the time left.
 
     Returns:
@@ -126,13 +134,14 @@ def train(
         dynamic_ncols=True,
     )
     interval = _Interval(plan, devices, log, bar, first)
-    epoch_number, epoch = -1, None
+    step, epoch_number, epoch = first, -1, None
     with bar:
-        for step in range(first + 1, plan.num_steps + 1):
-            if epoch_number != (step - 1) // plan.steps_per_epoch:
-                epoch_number = (step - 1) // plan.steps_per_epoch
+        while step < plan.num_steps:
+            if epoch_number != step // plan.steps_per_epoch:
+                epoch_number = step // plan.steps_per_epoch
                 epoch = epochs(epoch_number)
-            placed, tally = dispatch(placed, tally, epoch)
+            count, step = plan.next_stop(step) - step, plan.next_stop(step)
+            placed, tally = dispatch(placed, tally, epoch, devices.place(np.int32(count)))
             interval.read()
             stopping = stop()
             if stopping or plan.logs(step):

@@ -108,18 +108,25 @@ def make_train_step(
 def make_dispatch(
     train_step: TrainStep, batch_size: int, devices: parallel.DataParallel
 ) -> Callable[..., Any]:
-    """Compiles what one call from the host does: take the rows, train, add up the metrics.
+    """Compiles what one call from the host does: steps that take their rows and add up metrics.
 
     Returns:
-      `dispatch(state, tally, epoch) -> (state, tally)`; state and tally are donated.
+      `dispatch(state, tally, epoch, count) -> (state, tally)`: `count` steps, all of one epoch.
+      State and tally are donated. The count is traced, so that one program serves them all and
+      a state does not depend on how its steps were divided among calls.
     """
 
-    def dispatch(state: TrainState, tally: Tally, epoch: Epoch) -> tuple[TrainState, Tally]:
+    def one(epoch: Epoch, state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:
         rows = parallel.positions(batch_size, devices.axis_name)
         stored, mask = devices.shard(take(epoch, state.step, rows, batch_size))
         step = state.step
         state, metrics = train_step(state, stored, mask)
         return state, add_metrics(tally, metrics, step)
+
+    def dispatch(
+        state: TrainState, tally: Tally, epoch: Epoch, count: Array
+    ) -> tuple[TrainState, Tally]:
+        return jax.lax.fori_loop(0, count, lambda _, carry: one(epoch, *carry), (state, tally))
 
     return devices.compile(dispatch, donate=(0, 1))
 
