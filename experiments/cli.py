@@ -57,8 +57,11 @@ def _flag_words(error: Exception, argv: Sequence[str]) -> str:
 def _unknown_key(argv: Sequence[str]) -> str:
     """Names the first override whose key the configuration lacks, and the nearest known key."""
     known = list(dotted_keys(_default_config(argv)))
-    given = [word.removeprefix(_CONFIG_KEY).partition("=")[0] for word in argv[1:]
-             if word.startswith(_CONFIG_KEY)]
+    given = [
+        word.removeprefix(_CONFIG_KEY).partition("=")[0]
+        for word in argv[1:]
+        if word.startswith(_CONFIG_KEY)
+    ]
     unknown = next((key for key in given if key not in known), "?")
     leaves = {key.rpartition(".")[2]: key for key in known}
     near = difflib.get_close_matches(unknown.rpartition(".")[2], leaves, 1, 0.6)
@@ -74,7 +77,8 @@ def _default_config(argv: Sequence[str]) -> Any:
     given = next(word for word in argv if word.startswith("--config="))
     path, _, variant = given.removeprefix("--config=").partition(":")
     spec = importlib.util.spec_from_file_location("_config", path)
-    assert spec is not None and spec.loader is not None  # config_flags has read this file
+    assert spec is not None  # config_flags has read this file
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(variant) if variant else module.get_config()

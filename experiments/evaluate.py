@@ -23,11 +23,10 @@ import jmvae_jax as jm
 from experiments import build, cli, pictures, workdir
 from jmvae_jax import data, evaluation
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 1)
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the run's data set.")
-flags.mark_flag_as_required("workdir")
 
 BLOCK = 500
 """Examples between two moves of the progress bar."""
@@ -133,7 +132,9 @@ def main() -> None:
         f"\n{run.config.variant} after {results['step']:,} steps, K = {_NUM_SAMPLES.value}, "
         f"{wanted:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n{table(rows)}\n"
     )
-    print("Conditional rows (prior, ratio) are estimates, not bounds; a small ess means a loose one.")
+    print(
+        "Conditional rows (prior, ratio) are estimates, not bounds; a small ess means a loose one."
+    )
     for name, value in results["accuracy"].items():
         print(f"accuracy of {name}, from the other modalities: {value:.4f}")
     print(f"wrote {path}")

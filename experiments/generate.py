@@ -7,6 +7,8 @@
 
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -16,15 +18,16 @@ from absl import flags
 from experiments import build, cli, pictures
 from jmvae_jax import data, plotting
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _GIVEN = flags.DEFINE_list("given", ["label"], "Modalities that are given; empty: the prior.")
 _TARGET = flags.DEFINE_string("target", "image", "Modality that is drawn: an image.")
-_OUT = flags.DEFINE_string("out", None, "File of the picture; its ending decides the format.")
+_OUT = flags.DEFINE_string(
+    "out", None, "File of the picture; its ending decides the format.", required=True
+)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 10, "Draws in a row.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 10, "Rows, where examples are given.", 1)
 _SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
-flags.mark_flags_as_required(["workdir", "out"])
 
 
 def main() -> None:
@@ -41,15 +44,13 @@ def main() -> None:
             f"target={target!r} cannot be shown: expected one of "
             f"{pictures.image_modalities(run.model)}"
         )
-    batch = {}
+    batch: Mapping[str, Any] = {}
     if any(not pictures.is_label(run.model, name) for name in given):
         stored = build.load_split(run.config, _SPLIT.value)
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)
     key = jax.random.key(_SEED.value)
-    grid = pictures.drawn(
-        run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value
-    )
+    grid = pictures.drawn(run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value)
     source = f"q(z | {', '.join(given)})" if given else "the prior p(z)"
     plotting.save_grid(
         out,

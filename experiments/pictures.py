@@ -76,7 +76,9 @@ def drawn(
     )[target]
     columns = [np.asarray(images).swapaxes(0, 1)]
     shape = model.modalities[target].shape
-    shown = [np.asarray(conditions[n])[:, None] for n in given if model.modalities[n].shape == shape]
+    shown = [
+        np.asarray(conditions[n])[:, None] for n in given if model.modalities[n].shape == shape
+    ]
     return Grid(np.concatenate(shown + columns, axis=1), names, f"given {' and '.join(given)}")
 
 

@@ -15,11 +15,12 @@ from absl import flags
 from experiments import cli
 from jmvae_jax import data
 
-_DATASET = flags.DEFINE_string("dataset", None, "Name: mnist, fashion_mnist, kmnist.")
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "Name: mnist, fashion_mnist, kmnist.", required=True
+)
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder with the data set's files.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data; TFDS's default.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch missing files from the network.")
-flags.mark_flag_as_required("dataset")
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ from jmvae_jax.training import metrics
 from jmvae_jax.training.checkpoints import Checkpoints
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configuration, :VARIANT.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-flags.mark_flags_as_required(["config", "workdir"])
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+flags.mark_flag_as_required("config")
 
 VALIDATION_BATCH = 500
 PICTURED = 10

@@ -10,15 +10,15 @@ device, in any chunk and under any padding.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from numpyro.distributions import constraints
+from numpyro.distributions import Distribution, constraints
 
 from jmvae_jax.types import Array, Key
 
-Distribution = dist.Distribution
 Family = Callable[..., Distribution]
 
 VARIANCE_FLOOR = float(jnp.finfo(jnp.float32).eps)
@@ -41,14 +41,16 @@ class OneHotCategorical(Distribution):
       -1.3862944
     """
 
-    arg_constraints = {"logits": constraints.real_vector}
+    arg_constraints: ClassVar = {"logits": constraints.real_vector}
     support = constraints.simplex
     pytree_data_fields = ("logits",)
 
     def __init__(self, logits: Array, *, validate_args: bool | None = None):
         self.logits = logits
         super().__init__(
-            batch_shape=logits.shape[:-1], event_shape=logits.shape[-1:], validate_args=validate_args
+            batch_shape=logits.shape[:-1],
+            event_shape=logits.shape[-1:],
+            validate_args=validate_args,
         )
 
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:

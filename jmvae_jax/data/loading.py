@@ -2,25 +2,23 @@
 
 `prepare` writes a data set with TFDS in its array_record format, which needs no TensorFlow, or
 takes one that is already there. `load` decodes it, in the prepared (TFDS) order. Decoding tens of
-thousands of PNG files takes seconds, so a decoded copy of each split is kept beside them.
+thousands of PNG files takes seconds, so `decoded` keeps a copy of each split beside them.
 """
 
 import contextlib
 import difflib
-import hashlib
 import importlib
 import io
-import logging
 import os
 import pathlib
 import sys
 import tempfile
-import uuid
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from jmvae_jax.data.decoded import decoded
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -35,11 +33,8 @@ _BUILDERS = {
 }
 
 _FORMAT = "array_record"
-_DECODED_VERSION = b"1"  # part of the fingerprint: raise it when decoding changes
-_CHUNK = 1000  # examples read at once: one by one takes half as long again
 
 PathLike = str | os.PathLike[str]
-_ArraySpec = tuple[tuple[int, ...], np.dtype]
 
 
 def prepare(
@@ -57,26 +52,26 @@ def prepare(
     memory, encoded.
 
     Args:
-        name: Name of the data set, for instance `"mnist"`.
-        data_dir: Local folder of prepared data sets; TFDS's own default (`$TFDS_DATA_DIR`, else
-            `~/tensorflow_datasets`) if None.
-        manual_dir: Folder with the source files, for what does not ship with the package; a
-            subfolder of the data set's name is looked into first.
-        download: Whether source files that are not found may be downloaded. Without it, no network
-            is ever tried.
+      name: Name of the data set, for instance `"mnist"`.
+      data_dir: Local folder of prepared data sets; TFDS's own default (`$TFDS_DATA_DIR`, else
+        `~/tensorflow_datasets`) if None.
+      manual_dir: Folder with the source files, for what does not ship with the package; a
+        subfolder of the data set's name is looked into first.
+      download: Whether source files that are not found may be downloaded. Without it, no network
+        is ever tried.
 
     Returns:
-        The builder of the prepared data set.
+      The builder of the prepared data set.
 
     Raises:
-        ValueError: The name is unknown, a source file is not what it should be, or `data_dir` has
-            the data set in a format other than array_record.
-        FileNotFoundError: A source file, or a file of the prepared data set, is missing.
-        OSError: `data_dir` cannot be written, or a download failed.
+      ValueError: The name is unknown, a source file is not what it should be, or `data_dir` has
+        the data set in a format other than array_record.
+      FileNotFoundError: A source file, or a file of the prepared data set, is missing.
+      OSError: `data_dir` cannot be written, or a download failed.
 
     Example:
-        builder = prepare("mnist", data_dir="data")
-        builder.info.splits["test"].num_examples  # 10000
+      builder = prepare("mnist", data_dir="data")
+      builder.info.splits["test"].num_examples  # 10000
     """
     builder = _new_builder(name, data_dir)
     if _is_prepared(builder):
@@ -99,32 +94,32 @@ def load(
     """Loads a split of a data set as arrays, preparing the data set first if need be.
 
     Args:
-        name: Name of the data set, for instance `"mnist"`.
-        split: A split in the notation of TFDS: `"train"`, `"train[:50000]"`, `"train[10%:]"`,
-            `"train+test"`.
-        data_dir: See `prepare`.
-        manual_dir: See `prepare`.
-        download: See `prepare`.
+      name: Name of the data set, for instance `"mnist"`.
+      split: A split in the notation of TFDS: `"train"`, `"train[:50000]"`, `"train[10%:]"`,
+        `"train+test"`.
+      data_dir: See `prepare`.
+      manual_dir: See `prepare`.
+      download: See `prepare`.
 
     Returns:
-        One array per feature, `[N, ...]`, in the prepared order and in the dtype it is stored in
-        (class labels: int32), and `"index"` `[N]`, int32: the position of each example in its base
-        split, whatever part of that was asked for. Text is left out. For the MNIST family:
-        `"image"` uint8 `[N, 28, 28, 1]`, `"label"` int32 `[N]` and `"index"`.
+      One array per feature, `[N, ...]`, in the prepared order and in the dtype it is stored in
+      (class labels: int32), and `"index"` `[N]`, int32: the position of each example in its base
+      split, whatever part of that was asked for. Text is left out. For the MNIST family:
+      `"image"` uint8 `[N, 28, 28, 1]`, `"label"` int32 `[N]` and `"index"`.
 
     Raises:
-        ValueError: The split is unknown, malformed or empty; and see `prepare`.
-        FileNotFoundError: See `prepare`.
-        OSError: See `prepare`.
+      ValueError: The split is unknown, malformed or empty; and see `prepare`.
+      FileNotFoundError: See `prepare`.
+      OSError: See `prepare`.
 
     Example:
-        arrays = load("mnist", "test[2000:]", data_dir="data")
-        arrays["image"].shape  # (8000, 28, 28, 1)
-        arrays["index"][0]  # 2000
+      arrays = load("mnist", "test[2000:]", data_dir="data")
+      arrays["image"].shape  # (8000, 28, 28, 1)
+      arrays["index"][0]  # 2000
     """
     builder = prepare(name, data_dir=data_dir, manual_dir=manual_dir, download=download)
     pieces = _parse_split(builder, split)
-    whole = {base: _decoded(builder, base) for base in dict.fromkeys(base for base, _ in pieces)}
+    whole = {base: decoded(builder, base) for base in dict.fromkeys(base for base, _ in pieces)}
     parts = [
         {key: array[positions.start : positions.stop] for key, array in whole[base].items()}
         | {"index": np.arange(positions.start, positions.stop, dtype=np.int32)}
@@ -245,102 +240,3 @@ def _parse_split(builder: Any, split: str) -> list[tuple[str, range]]:
     if not any(positions for _, positions in pieces):
         raise ValueError(f"{builder.name}: split={split!r} is empty. {advice}")
     return pieces
-
-
-def _decoded(builder: Any, split: str) -> dict[str, np.ndarray]:
-    """Returns a base split as arrays, from the decoded copy if there is a good one."""
-    path = pathlib.Path(builder.data_dir) / f"{split}.decoded.npz"
-    fingerprint = _fingerprint(builder, split)
-    specs = _array_specs(builder, split)
-    arrays = _read_copy(path, fingerprint, specs)
-    if arrays is None:
-        arrays = _decode(builder, split, specs)
-        _keep_copy(path, fingerprint, arrays)
-    return arrays
-
-
-def _fingerprint(builder: Any, split: str) -> str:
-    digest = hashlib.sha256(_DECODED_VERSION)
-    for path in sorted(map(str, builder.info.splits[split].filepaths)):
-        with open(path, "rb") as shard:
-            digest.update(hashlib.file_digest(shard, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _array_specs(builder: Any, split: str) -> dict[str, _ArraySpec]:
-    """Returns what a base split decodes to: every feature but text."""
-    import tensorflow_datasets as tfds
-
-    count = builder.info.splits[split].num_examples
-    dtypes = {
-        key: np.dtype(
-            np.int32 if isinstance(feature, tfds.features.ClassLabel) else feature.np_dtype
-        )
-        for key, feature in builder.info.features.items()
-    }
-    return {
-        key: ((count, *builder.info.features[key].shape), dtype)
-        for key, dtype in dtypes.items()
-        if dtype.kind in "biuf"
-    }
-
-
-def _decode(builder: Any, split: str, specs: dict[str, _ArraySpec]) -> dict[str, np.ndarray]:
-    arrays = {key: np.empty(*spec) for key, spec in specs.items()}
-    with _without_opencv_advice():
-        source = builder.as_data_source(split=split)
-        for start in range(0, len(source), _CHUNK):
-            stop = min(start + _CHUNK, len(source))
-            examples = source.__getitems__(list(range(start, stop)))
-            for key, array in arrays.items():
-                array[start:stop] = [example[key] for example in examples]
-    return arrays
-
-
-@contextlib.contextmanager
-def _without_opencv_advice() -> Iterator[None]:
-    """Drops TFDS's advice to install OpenCV: Pillow does."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "OpenCV" not in record.getMessage()
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-
-
-def _read_copy(
-    path: pathlib.Path, fingerprint: str, specs: dict[str, _ArraySpec]
-) -> dict[str, np.ndarray] | None:
-    try:
-        # Opened here, because NumPy does not close a file that it finds damaged.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as copy:
-            if copy["fingerprint"] != fingerprint:
-                return None
-            arrays = {key: copy[key] for key in specs}
-    except Exception:  # whatever is wrong with a copy, the cure is a new one
-        return None
-    # A damaged header can shorten an array, and a read that stops early checks no sum.
-    found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
-    return arrays if found == specs else None
-
-
-def _keep_copy(path: pathlib.Path, fingerprint: str, arrays: dict[str, np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "wb") as file:
-            contents: dict[str, Any] = {"fingerprint": np.array(fingerprint), **arrays}
-            np.savez(file, **contents)
-        os.replace(temporary, path)
-    except OSError as error:
-        warnings.warn(
-            f"no decoded copy could be kept at {path} ({error.strerror}): the data set will be "
-            f"decoded again each time it is loaded.",
-            stacklevel=2,
-        )
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

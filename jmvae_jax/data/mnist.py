@@ -65,13 +65,13 @@ class _IdxBuilder(stock.MNIST, skip_registration=True):  # type: ignore[call-arg
         and fetched from the stock address only if it is in none of them and `download` is set.
 
         Args:
-            manual_dir: Folder with the user's own copies of the files.
-            download: Whether the network may be used for what is missing.
+          manual_dir: Folder with the user's own copies of the files.
+          download: Whether the network may be used for what is missing.
 
         Raises:
-            FileNotFoundError: A file, or `manual_dir` itself, is missing.
-            ValueError: A file is damaged, or is not the one it should be.
-            OSError: A file could not be read, or not be downloaded.
+          FileNotFoundError: A file, or `manual_dir` itself, is missing.
+          ValueError: A file is damaged, or is not the one it should be.
+          OSError: A file could not be read, or not be downloaded.
         """
         if manual_dir is not None and not manual_dir.is_dir():
             raise FileNotFoundError(

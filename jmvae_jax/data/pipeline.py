@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -82,5 +81,3 @@ def padded_batches(
         weight = (rows < total).astype(np.float32)
         kept = np.minimum(rows, total - 1)
         yield {name: values[kept] for name, values in arrays.items()}, weight
-
-

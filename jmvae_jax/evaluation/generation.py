@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmvae_jax import distributions, parallel
-from jmvae_jax.models.base import MultimodalModel, check_batch, check_names
+from jmvae_jax.models.base import MultimodalModel, call_method, check_batch, check_names
 from jmvae_jax.types import Array, Batch, Key, Variables
 
 
@@ -73,12 +73,12 @@ def _generate(
     targets: tuple[str, ...],
     draw: bool,
 ) -> dict[str, Array]:
-    posterior = model.apply(variables, given, tuple(given), method="posterior")
+    posterior = call_method(model, variables, "posterior", given, tuple(given))
     fold = jax.random.fold_in
     for _ in keys.shape:
         fold = jax.vmap(fold, (0, None))
     z = distributions.sample(posterior, fold(keys, 0))
-    likelihoods = model.apply(variables, z, given, method="decode")
+    likelihoods = call_method(model, variables, "decode", z, given)
     if not draw:
         return {name: likelihoods[name].mean for name in targets}
     return {
@@ -119,6 +119,6 @@ def predict(
 def _predict(
     model: MultimodalModel, variables: Variables, given: Batch, targets: tuple[str, ...]
 ) -> dict[str, Array]:
-    z = model.apply(variables, given, tuple(given), method="posterior").mean
-    likelihoods = model.apply(variables, z, given, method="decode")
+    z = call_method(model, variables, "posterior", given, tuple(given)).mean
+    likelihoods = call_method(model, variables, "decode", z, given)
     return {name: likelihoods[name].mean for name in targets}

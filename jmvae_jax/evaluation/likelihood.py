@@ -22,13 +22,19 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from jmvae_jax import distributions, parallel
-from jmvae_jax.models.base import MultimodalModel, check_batch, check_names, fill_absent
+from jmvae_jax.models.base import (
+    MultimodalModel,
+    call_method,
+    check_batch,
+    check_names,
+    fill_absent,
+)
 from jmvae_jax.objectives.elbo import present_only
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
@@ -68,8 +74,7 @@ class Query:
         return "prior" if len(self.given) == 1 and discrete else "ratio"
 
 
-@flax.struct.dataclass
-class Estimate:
+class Estimate(struct.PyTreeNode):
     """A log-likelihood for each example, in nats, and how sure it is.
 
     Attributes:
@@ -139,9 +144,7 @@ def log_likelihood(
       (3,)
     """
     check_names("target", target, model.modalities)
-    query = Query(
-        tuple(target), tuple(given), None if proposal is None else tuple(proposal)
-    )
+    query = Query(tuple(target), tuple(given), None if proposal is None else tuple(proposal))
     return estimate(model, variables, key, batch, [query], num_samples, mask)[0].value
 
 
@@ -210,9 +213,7 @@ def _estimate(
     for source in dict.fromkeys(query.source for query in queries):
         group = [i for i, query in enumerate(queries) if query.source == source]
         pairs = [_Pair.of(queries[i], model) for i in group]
-        sums = _stream(
-            model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows
-        )
+        sums = _stream(model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows)
         found |= zip(group, (_finish(s) for s in sums), strict=True)
     tables: dict[str, tuple[Array, Array]] = {}
     for i, query in enumerate(queries):
@@ -283,9 +284,7 @@ class _Sums(NamedTuple):
 
 def _finish(sums: _Sums) -> Estimate:
     value = sums.top_a + jnp.log(sums.a) - sums.top_b - jnp.log(sums.b)
-    variance = (
-        sums.aa / sums.a**2 - 2 * sums.ab / (sums.a * sums.b) + sums.bb / sums.b**2
-    )
+    variance = sums.aa / sums.a**2 - 2 * sums.ab / (sums.a * sums.b) + sums.bb / sums.b**2
     return Estimate(value, jnp.maximum(variance, 0.0), sums.a**2 / sums.aa)
 
 
@@ -305,9 +304,9 @@ def _stream(
     chunks = -(-num_samples // chunk_rows)
     draws = -(-num_samples // chunks)
     block = min(rows, max(1, chunk_rows // draws))
-    posterior = model.apply(variables, filled, source, mask, method="posterior")
+    posterior = call_method(model, variables, "posterior", filled, source, mask)
     arrays, build = distributions.unpack(posterior, (rows,))
-    prior = model.apply(variables, filled, method="prior")
+    prior = call_method(model, variables, "prior", filled)
 
     def one_chunk(part: dict[str, Any], number: Array) -> list[tuple[Array, Array]]:
         index = number * draws + jnp.arange(draws)
@@ -316,7 +315,7 @@ def _stream(
         z = distributions.sample(q, fold(part["keys"], index))
         base = prior.log_prob(z) - q.log_prob(z)
         base = jnp.where((index < num_samples)[:, None], base, -jnp.inf)
-        likelihoods = model.apply(variables, z, part["batch"], method="decode")
+        likelihoods = call_method(model, variables, "decode", z, part["batch"])
         terms = present_only(
             {name: likelihoods[name].log_prob(part["batch"][name]) for name in part["batch"]},
             part["mask"],
@@ -349,16 +348,14 @@ def _in_blocks(values: Array, block: int) -> Array:
     return values[index].reshape(-1, block, *values.shape[1:])
 
 
-def _class_table(
-    model: MultimodalModel, variables: Variables, name: str
-) -> tuple[Array, Array]:
+def _class_table(model: MultimodalModel, variables: Variables, name: str) -> tuple[Array, Array]:
     """`log p(class)` of a categorical modality by draws from the prior, and its covariance.
 
     The draws have a key of their own, so that every batch meets the same table.
     """
     keys = distributions.example_keys(jax.random.key(PRIOR_DRAWS), jnp.arange(PRIOR_DRAWS))
-    z = distributions.sample(model.apply(variables, method="prior"), keys)
-    likelihood = model.apply(variables, z, method="decode")[name]
+    z = distributions.sample(call_method(model, variables, "prior"), keys)
+    likelihood = call_method(model, variables, "decode", z)[name]
     classes = jnp.eye(model.modalities[name].shape[0])
     log_probs = likelihood.log_prob(classes[:, None, :])
     total = jax.nn.logsumexp(log_probs, axis=1)

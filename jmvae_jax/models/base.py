@@ -18,7 +18,7 @@ from flax.core import FrozenDict
 from jmvae_jax import distributions
 from jmvae_jax.distributions import Distribution, Family
 from jmvae_jax.networks import Heads
-from jmvae_jax.types import Array, Batch, Mask
+from jmvae_jax.types import Array, Batch, Mask, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,13 @@ def fill_absent(batch: Batch, mask: Mask | None) -> dict[str, Array]:
     }
 
 
+def call_method(
+    model: nn.Module, variables: Variables, method: str, *args: Any, **options: Any
+) -> Any:
+    """`model.apply` of a method by name, which gives back distributions."""
+    return model.apply(variables, *args, method=method, **options)
+
+
 class GaussianEncoder(nn.Module):
     """A body with linear heads for mean and variance: inputs -> diagonal Gaussian over z."""
 
@@ -85,7 +92,7 @@ class GaussianEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Any, train: bool = False) -> Distribution:
-        shapes = {name: (self.latent_dim,) for name in ("mean", "variance")}
+        shapes = dict.fromkeys(("mean", "variance"), (self.latent_dim,))
         features = call_network(self.body, inputs, train)
         outputs = Heads(shapes, name="heads")(features)
         if not isinstance(features, Mapping):
@@ -106,7 +113,7 @@ class Decoder(nn.Module):
         leading = z.shape[:-1]
         features = call_network(self.body, z.reshape(-1, z.shape[-1]), train)
         names = distributions.predicted_parameters(self.family)
-        outputs = Heads({name: self.shape for name in names}, name="heads")(features)
+        outputs = Heads(dict.fromkeys(names, self.shape), name="heads")(features)
         arrays = {
             name: value.reshape(*leading, *self.shape).astype(jnp.float32)
             for name, value in outputs.items()

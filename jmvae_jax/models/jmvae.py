@@ -79,27 +79,29 @@ class JMVAE(MultimodalModel):
         super().setup()
         if self.inference not in ("kl", "zero"):
             raise ValueError(f"inference={self.inference!r}: expected 'kl' or 'zero'")
-        if (self.trunk is None) == (self.joint_encoder is None):
-            raise ValueError("give either trunk or joint_encoder, and not both")
-        if self.joint_encoder is not None:
-            body = self.joint_encoder.clone()
-        else:
-            branches = {
-                name: None if m.branch is None else m.branch.clone()
-                for name, m in self.modalities.items()
-            }
-            body = JointBody(branches, self.trunk.clone())
-        self.joint = GaussianEncoder(body, self.latent_dim)
+        self.joint = GaussianEncoder(self._joint_body(), self.latent_dim)
         if self.inference == "kl":
-            missing = [name for name, m in self.modalities.items() if m.encoder is None]
+            encoders = {name: m.encoder for name, m in self.modalities.items() if m.encoder}
+            missing = sorted(set(self.modalities) - set(encoders))
             if missing:
                 raise ValueError(
                     f"inference='kl' needs an encoder for each modality: {missing} have none"
                 )
             self.singles = {
-                name: GaussianEncoder(m.encoder.clone(), self.latent_dim)
+                name: GaussianEncoder(encoder.clone(), self.latent_dim)
+                for name, encoder in encoders.items()
+            }
+
+    def _joint_body(self) -> nn.Module:
+        if self.joint_encoder is not None and self.trunk is None:
+            return self.joint_encoder.clone()
+        if self.joint_encoder is None and self.trunk is not None:
+            branches = {
+                name: None if m.branch is None else m.branch.clone()
                 for name, m in self.modalities.items()
             }
+            return JointBody(branches, self.trunk.clone())
+        raise ValueError("trunk and joint_encoder: give one of them, and not both")
 
     def posterior(
         self,
@@ -118,8 +120,10 @@ class JMVAE(MultimodalModel):
         if len(names) == 1 and (mask is None or names[0] not in mask):
             return experts[0]
         rows = filled[names[0]].shape[:1]
-        present = [jnp.ones(rows, bool) if mask is None else mask.get(name, jnp.ones(rows, bool))
-                   for name in names]
+        present = [
+            jnp.ones(rows, bool) if mask is None else mask.get(name, jnp.ones(rows, bool))
+            for name in names
+        ]
         return product_of_experts(experts, present, prior=self.product)
 
     def single_posteriors(

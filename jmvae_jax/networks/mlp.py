@@ -61,8 +61,8 @@ class Heads(nn.Module):
             return dict(features)
         flat = features.reshape(features.shape[0], -1)
         return {
-            name: nn.Dense(math.prod(shape), kernel_init=glorot_uniform(), name=name)(
-                flat
-            ).reshape(-1, *shape)
+            name: nn.Dense(math.prod(shape), kernel_init=glorot_uniform(), name=name)(flat).reshape(
+                -1, *shape
+            )
             for name, shape in self.shapes.items()
         }

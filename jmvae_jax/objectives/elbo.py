@@ -10,8 +10,8 @@ rate, multiplied by `beta`.
 from collections.abc import Mapping
 from typing import Any
 
-import flax
 import jax.numpy as jnp
+from flax import struct
 
 from jmvae_jax import distributions
 from jmvae_jax.distributions import Distribution
@@ -19,8 +19,7 @@ from jmvae_jax.models.base import MultimodalModel, check_batch, fill_absent
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 
-@flax.struct.dataclass
-class Bound:
+class Bound(struct.PyTreeNode):
     """The terms of a bound, one number an example, in nats: arrays `[B]`.
 
     Attributes:

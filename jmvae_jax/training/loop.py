@@ -58,8 +58,8 @@ class Plan:
 
     def next_stop(self, step: int) -> int:
         """The end of the dispatch that begins after `step`."""
-        periods = (self.steps_per_dispatch, self.steps_per_epoch, self.log_every)
-        periods += (self.validate_every, self.checkpoint_every)
+        periods = [self.steps_per_dispatch, self.steps_per_epoch, self.log_every]
+        periods += [self.validate_every, self.checkpoint_every]
         return min(self.num_steps, *(step - step % every + every for every in periods if every))
 
     def _falls(self, step: int, every: int) -> bool:
@@ -186,13 +186,15 @@ class _Interval:
             raise NonFiniteError(_report(host))
         now = time.perf_counter()
         steps = step - self.last_step
-        values = {name: float(total / host.count) for name, total in host.sums.items()}
+        values = {name: float(total / host.steps) for name, total in host.sums.items()}
         values["examples_per_second"] = round(steps * self.plan.batch_size / (now - self.clock), 1)
         self.last_step, self.clock = step, now
         self.log.write("train", step, step / self.plan.steps_per_epoch, values)
         self.bar.update(steps * self.plan.batch_size)
-        self.bar.set_postfix_str(f"epoch {step / self.plan.steps_per_epoch:.1f}, "
-                                 f"elbo {values['elbo']:.2f}", refresh=False)
+        self.bar.set_postfix_str(
+            f"epoch {step / self.plan.steps_per_epoch:.1f}, elbo {values['elbo']:.2f}",
+            refresh=False,
+        )
 
 
 def _report(tally: Tally) -> str:

@@ -22,14 +22,14 @@ class Tally(NamedTuple):
     """Sums of metrics on the device, and the first step at which one was not finite.
 
     Attributes:
-      sums: metric -> sum over `count` steps.
-      count: `int32[]`.
+      sums: metric -> sum over `steps` steps.
+      steps: `int32[]`.
       bad_step: `int32[]`, -1 while every metric is finite.
       bad: the metrics at that step.
     """
 
     sums: Metrics
-    count: Array
+    steps: Array
     bad_step: Array
     bad: Metrics
 
@@ -47,7 +47,7 @@ def add_metrics(tally: Tally, metrics: Metrics, step: Array) -> Tally:
     first = ~finite & (tally.bad_step < 0)
     return Tally(
         sums=jax.tree.map(jnp.add, tally.sums, metrics),
-        count=tally.count + 1,
+        steps=tally.steps + 1,
         bad_step=jnp.where(first, step, tally.bad_step),
         bad=jax.tree.map(lambda new, old: jnp.where(first, new, old), metrics, tally.bad),
     )

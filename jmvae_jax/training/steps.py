@@ -150,7 +150,8 @@ def make_eval_step(
         )
         terms = bound_terms(bound)
         return {
-            name: jnp.sum(jnp.where(example_weight > 0, value, 0.0)) for name, value in terms.items()
+            name: jnp.sum(jnp.where(example_weight > 0, value, 0.0))
+            for name, value in terms.items()
         } | {"beta": current["beta"] * jnp.sum(example_weight)}
 
     return parallel.jit(eval_step)

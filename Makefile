@@ -1,0 +1,60 @@
+# `make` alone lists the targets. Everything is written inside the repository: the environment to
+# .venv, prepared data to .data (unless TFDS_DATA_DIR says otherwise), runs to runs.
+
+PYTHON ?= python3
+EPOCHS ?= 5
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := runs/mnist_jmvae_kl_$(EPOCHS)_epochs
+PICTURE := $(RUN)/figures/label_to_image.png
+
+export TFDS_DATA_DIR ?= $(CURDIR)/.data
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint format typecheck bench clean
+
+help: ## Lists the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## Makes the environment in .venv and installs the package with its tools
+
+$(READY): setup.cfg constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+train: $(READY) ## Trains JMVAE-kl on MNIST for EPOCHS (5), evaluates it, draws digits from labels
+	$(BIN)/python experiments/train.py --config=experiments/configs/mnist.py:jmvae_kl \
+	  --config.train.epochs=$(EPOCHS) --workdir=$(RUN)
+	mkdir -p $(dir $(PICTURE))
+	$(BIN)/python experiments/generate.py --workdir=$(RUN) --given=label --target=image \
+	  --out=$(PICTURE)
+	$(BIN)/python experiments/evaluate.py --workdir=$(RUN) --num_samples=100 --num_examples=1000
+	@echo "wrote $(PICTURE): digits generated from labels"
+	@echo "wrote $(RUN): config.json, metrics.jsonl, TensorBoard events, checkpoints/"
+
+test: $(READY) ## Runs the tests, but for the slow ones
+	$(BIN)/python -m pytest -q
+
+test-all: $(READY) ## Runs all tests
+	$(BIN)/python -m pytest -q -m ''
+
+lint: $(READY) ## Looks for mistakes and wrong format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## Mends the format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(READY) ## Checks the types
+	$(BIN)/mypy
+
+bench: $(READY) ## Measures the speed of training beside the machine's matrix products
+	$(BIN)/python benchmarks/train.py
+
+clean: ## Removes the environment and caches; runs and prepared data stay
+	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,86 @@
+"""Speed of a whole training run beside the machine's best large matrix product.
+
+    python benchmarks/train.py [--batch_size=100] [--epochs=2] [--repeats=5]
+
+Each repeat trains the paper's MNIST JMVAE-kl with data, logging and checkpoints, measures the
+matrix product before and after, and takes their ratio; the median of the ratios is printed.
+Arithmetic is counted as 16.70 MFLOP an example, whatever the program executes.
+"""
+
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from experiments import cli
+from jmvae_jax import parallel
+from jmvae_jax.training import metrics
+
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Of the training.", 1)
+_EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each repeat.", 1)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Pairs of measurements.", 1)
+
+MFLOP_AN_EXAMPLE = 16.70
+SIZES = (512, 1024, 2048, 4096)
+
+
+def matrix_rate() -> float:
+    """Best rate of a square float32 matrix product over `SIZES`, in GFLOP/s."""
+    product = parallel.jit(jnp.matmul)
+    best = 0.0
+    for size in SIZES:
+        values = jax.random.normal(jax.random.key(size), (size, size))
+        product(values, values).block_until_ready()
+        for _ in range(5):
+            started = time.perf_counter()
+            product(values, values).block_until_ready()
+            best = max(best, 2 * size**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def training_rate() -> tuple[float, float]:
+    """Examples a second: over a whole run but its compilation, and the median of its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            str(ROOT / "experiments" / "train.py"),
+            f"--config={ROOT / 'experiments' / 'configs' / 'mnist.py'}:jmvae_kl",
+            f"--config.train.epochs={_EPOCHS.value}",
+            f"--config.train.batch_size={_BATCH_SIZE.value}",
+            f"--workdir={folder}",
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        rows = metrics.read_rows(folder, "train")
+    # The first row holds the compilation, and every row the time of its own steps.
+    steps = [after["step"] - before["step"] for before, after in zip(rows, rows[1:], strict=False)]
+    seconds = [
+        count * _BATCH_SIZE.value / row["examples_per_second"]
+        for count, row in zip(steps, rows[1:], strict=True)
+    ]
+    whole = sum(steps) * _BATCH_SIZE.value / sum(seconds)
+    return whole, statistics.median(row["examples_per_second"] for row in rows[1:])
+
+
+def main() -> None:
+    ratios = []
+    print("matrix GFLOP/s   examples/s (whole)   examples/s (median row)   ratio (whole)")
+    for _ in range(_REPEATS.value):
+        before = matrix_rate()
+        whole, row = training_rate()
+        rate = max(before, matrix_rate())
+        ratios.append(whole * MFLOP_AN_EXAMPLE / 1e3 / rate)
+        print(f"{rate:14.1f}   {whole:18.0f}   {row:23.0f}   {ratios[-1]:13.3f}", flush=True)
+    print(f"median ratio {statistics.median(ratios):.3f} at batch {_BATCH_SIZE.value}")
+
+
+if __name__ == "__main__":
+    cli.launch(main)
