@@ -7,6 +7,7 @@ matrix product before and after, and takes their ratio; the median of the ratios
 Arithmetic is counted as 16.70 MFLOP an example, whatever the program executes.
 """
 
+import itertools
 import pathlib
 import statistics
 import subprocess
@@ -61,7 +62,7 @@ def training_rate() -> tuple[float, float]:
         subprocess.run(command, check=True, capture_output=True)
         rows = metrics.read_rows(folder, "train")
     # The first row holds the compilation, and every row the time of its own steps.
-    steps = [after["step"] - before["step"] for before, after in zip(rows, rows[1:], strict=False)]
+    steps = [after["step"] - before["step"] for before, after in itertools.pairwise(rows)]
     seconds = [
         count * _BATCH_SIZE.value / row["examples_per_second"]
         for count, row in zip(steps, rows[1:], strict=True)

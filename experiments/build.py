@@ -25,7 +25,7 @@ from experiments import workdir as folders
 from jmvae_jax import data, parallel
 from jmvae_jax.data import transforms as stored_transforms
 from jmvae_jax.objectives.loss import LossFn
-from jmvae_jax.training import schedules
+from jmvae_jax.training import Plan, schedules
 from jmvae_jax.training.checkpoints import Checkpoints
 from jmvae_jax.training.schedules import Schedule
 from jmvae_jax.training.state import TrainState, create_state
@@ -175,6 +175,19 @@ def build(config: ConfigDict, num_examples: int) -> Experiment:
         weights=weights,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
+    )
+
+
+def build_plan(config: ConfigDict, experiment: Experiment) -> Plan:
+    """When a run logs, validates and saves; the configuration counts epochs, a plan steps."""
+    return Plan(
+        num_steps=experiment.num_steps,
+        steps_per_epoch=experiment.steps_per_epoch,
+        batch_size=config.train.batch_size,
+        log_every=config.train.log_every,
+        validate_every=config.train.validate_every * experiment.steps_per_epoch,
+        checkpoint_every=config.train.checkpoint_every * experiment.steps_per_epoch,
+        steps_per_dispatch=config.train.steps_per_dispatch,
     )
 
 

@@ -10,7 +10,8 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -73,25 +74,14 @@ class Validation:
         return {name: float(sum(part[name] for part in sums)) / count for name in sums[0]}
 
 
-def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> training.TrainState:
-    """The whole run: build, restore, train."""
-    stored = build.load_split(config, config.data.train_split)
-    stored.pop("index")
-    experiment = build.build(config, len(next(iter(stored.values()))))
-    devices = parallel.data_parallel(config.train.batch_size, config.train.strategy)
-    checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
-    state = build.initial_state(config, experiment)
-    restored = checkpoints.restore(jax.eval_shape(lambda: state))
-    if restored is not None:
-        state = restored[1]
-        print(f"going on from step {restored[0]} of {experiment.num_steps}", flush=True)
-    workdir.write_config(folder, config)
-    seed = jax.random.key(config.seed)
-    order_key, step_key = jax.random.fold_in(seed, 1), jax.random.fold_in(seed, 2)
-    train_step = training.make_train_step(
+def compile_dispatch(
+    config: ConfigDict, experiment: build.Experiment, devices: parallel.DataParallel, key: jax.Array
+) -> Callable[..., Any]:
+    """The compiled steps of a run."""
+    step = training.make_train_step(
         experiment.loss_fn,
         experiment.optimizer,
-        key=step_key,
+        key=key,
         batch_size=config.train.batch_size,
         transforms=experiment.transforms,
         weights=experiment.weights,
@@ -100,22 +90,31 @@ def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> traini
         average_decay=config.train.average_decay,
         axis_name=devices.axis_name,
     )
+    return training.make_dispatch(step, config.train.batch_size, devices)
+
+
+def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> training.TrainState:
+    """The whole run: build, restore, train."""
+    stored = build.load_split(config, config.data.train_split)
+    stored.pop("index")
+    experiment = build.build(config, len(next(iter(stored.values()))))
+    devices = parallel.data_parallel(config.train.batch_size, config.train.strategy)
+    checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
+    state = build.initial_state(config, experiment)
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        state = restored[1]
+        print(f"going on from step {restored[0]} of {experiment.num_steps}", flush=True)
+    workdir.write_config(folder, config)
+    order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
     log = metrics.RunLog(folder, int(state.step))
     validation = Validation(config, experiment, log)
     _print_start(config, experiment, devices, state)
     try:
         return training.train(
             state,
-            plan=training.Plan(
-                num_steps=experiment.num_steps,
-                steps_per_epoch=experiment.steps_per_epoch,
-                batch_size=config.train.batch_size,
-                log_every=config.train.log_every,
-                validate_every=config.train.validate_every * experiment.steps_per_epoch,
-                checkpoint_every=config.train.checkpoint_every * experiment.steps_per_epoch,
-                steps_per_dispatch=config.train.steps_per_dispatch,
-            ),
-            dispatch=training.make_dispatch(train_step, config.train.batch_size, devices),
+            plan=build.build_plan(config, experiment),
+            dispatch=compile_dispatch(config, experiment, devices, step_key),
             epochs=training.resident_epochs(stored, {}, order_key, devices),
             tally=training.start_tally(
                 experiment.loss_fn, experiment.transforms, experiment.weights, state, stored

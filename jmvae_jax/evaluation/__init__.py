@@ -1,8 +1,8 @@
 """What a trained model is worth, and what it draws."""
 
 from jmvae_jax.evaluation.generation import generate, predict
+from jmvae_jax.evaluation.importance import Estimate
 from jmvae_jax.evaluation.likelihood import (
-    Estimate,
     Query,
     estimate,
     log_likelihood,

@@ -20,26 +20,19 @@ share its draws and its passes through the decoders.
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from jmvae_jax import distributions, parallel
+from jmvae_jax.evaluation.importance import Estimate, Pair, class_table, finish, stream
 from jmvae_jax.models.base import (
     MultimodalModel,
-    call_method,
     check_batch,
     check_names,
     fill_absent,
 )
-from jmvae_jax.objectives.elbo import present_only
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
-
-PRIOR_DRAWS = 5000
-"""N of (2), as in the authors' code."""
 
 CHUNK_ROWS = 1000
 """Rows that pass through the decoders at once; 500 to 2,000 are fastest on a CPU."""
@@ -73,35 +66,10 @@ class Query:
         discrete = family is distributions.categorical and len(only.shape) == 1
         return "prior" if len(self.given) == 1 and discrete else "ratio"
 
-
-class Estimate(struct.PyTreeNode):
-    """A log-likelihood for each example, in nats, and how sure it is.
-
-    Attributes:
-      value: `[B]`.
-      mc_variance: `[B]`, Monte-Carlo variance of `value` from the spread of the normalised
-        weights (delta method), without the part that examples share.
-      ess: `[B]`, effective sample size `(sum a)^2 / sum a^2`, between 1 and K.
-      given_rows: in (2), the one-hot rows of G, `[B, C]`.
-      given_covariance: in (2), covariance of the estimates of `log p(class)`, `[C, C]`, which
-        all examples share.
-    """
-
-    value: Array
-    mc_variance: Array
-    ess: Array
-    given_rows: Array | None = None
-    given_covariance: Array | None = None
-
-    def rows(self, count: int) -> "Estimate":
-        """The first `count` examples: what is left without padding."""
-        given = None if self.given_rows is None else self.given_rows[:count]
-        return self.replace(
-            value=self.value[:count],
-            mc_variance=self.mc_variance[:count],
-            ess=self.ess[:count],
-            given_rows=given,
-        )
+    def pair(self, model: MultimodalModel) -> Pair:
+        """What its draws' weights are made of."""
+        ratio = self.estimator(model) == "ratio"
+        return Pair(self.target + self.given, self.given if ratio else None)
 
 
 def log_likelihood(
@@ -212,15 +180,15 @@ def _estimate(
     found: dict[int, Estimate] = {}
     for source in dict.fromkeys(query.source for query in queries):
         group = [i for i, query in enumerate(queries) if query.source == source]
-        pairs = [_Pair.of(queries[i], model) for i in group]
-        sums = _stream(model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows)
-        found |= zip(group, (_finish(s) for s in sums), strict=True)
+        pairs = [queries[i].pair(model) for i in group]
+        sums = stream(model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows)
+        found |= zip(group, (finish(s) for s in sums), strict=True)
     tables: dict[str, tuple[Array, Array]] = {}
     for i, query in enumerate(queries):
         if query.estimator(model) == "prior":
             name = query.given[0]
             if name not in tables:
-                tables[name] = _class_table(model, variables, name)
+                tables[name] = class_table(model, variables, name)
             given_rows = filled[name]
             if mask is not None and name in mask:
                 given_rows = jnp.where(mask[name][:, None], given_rows, 0.0)
@@ -230,137 +198,6 @@ def _estimate(
                 given_covariance=tables[name][1],
             )
     return [found[i] for i in range(len(queries))]
-
-
-class _Pair(NamedTuple):
-    """Modalities whose likelihoods enter `a_k` and `b_k`; None: b_k is 1."""
-
-    numerator: tuple[str, ...]
-    denominator: tuple[str, ...] | None
-
-    @staticmethod
-    def of(query: Query, model: MultimodalModel) -> "_Pair":
-        ratio = query.estimator(model) == "ratio"
-        return _Pair(query.target + query.given, query.given if ratio else None)
-
-
-class _Sums(NamedTuple):
-    """Running sums over draws of `a`, `b`, `a^2`, `b^2` and `ab`, each over a power of e.
-
-    `top_a` and `top_b` are the largest logarithms so far; the sums hold `exp(log a - top_a)`.
-    """
-
-    top_a: Array
-    top_b: Array
-    a: Array
-    b: Array
-    aa: Array
-    bb: Array
-    ab: Array
-
-    @staticmethod
-    def empty(rows: int) -> "_Sums":
-        # The lowest float, not -inf: the difference of two infinities is NaN.
-        lowest = jnp.full(rows, jnp.finfo(jnp.float32).min)
-        zero = jnp.zeros(rows)
-        return _Sums(lowest, lowest, zero, zero, zero, zero, zero)
-
-    def add(self, log_a: Array, log_b: Array) -> "_Sums":
-        """With the draws `[K, B]` of one more chunk."""
-        top_a = jnp.maximum(self.top_a, log_a.max(axis=0))
-        top_b = jnp.maximum(self.top_b, log_b.max(axis=0))
-        down_a, down_b = jnp.exp(self.top_a - top_a), jnp.exp(self.top_b - top_b)
-        a, b = jnp.exp(log_a - top_a), jnp.exp(log_b - top_b)
-        return _Sums(
-            top_a,
-            top_b,
-            self.a * down_a + a.sum(axis=0),
-            self.b * down_b + b.sum(axis=0),
-            self.aa * down_a**2 + (a * a).sum(axis=0),
-            self.bb * down_b**2 + (b * b).sum(axis=0),
-            self.ab * down_a * down_b + (a * b).sum(axis=0),
-        )
-
-
-def _finish(sums: _Sums) -> Estimate:
-    value = sums.top_a + jnp.log(sums.a) - sums.top_b - jnp.log(sums.b)
-    variance = sums.aa / sums.a**2 - 2 * sums.ab / (sums.a * sums.b) + sums.bb / sums.b**2
-    return Estimate(value, jnp.maximum(variance, 0.0), sums.a**2 / sums.aa)
-
-
-def _stream(
-    model: MultimodalModel,
-    variables: Variables,
-    keys: Key,
-    filled: Batch,
-    mask: Mask | None,
-    source: tuple[str, ...],
-    pairs: Sequence[_Pair],
-    num_samples: int,
-    chunk_rows: int,
-) -> list[_Sums]:
-    """The sums of every pair over all draws from q(z | source), `[B]` each."""
-    rows = keys.shape[0]
-    chunks = -(-num_samples // chunk_rows)
-    draws = -(-num_samples // chunks)
-    block = min(rows, max(1, chunk_rows // draws))
-    posterior = call_method(model, variables, "posterior", filled, source, mask)
-    arrays, build = distributions.unpack(posterior, (rows,))
-    prior = call_method(model, variables, "prior", filled)
-
-    def one_chunk(part: dict[str, Any], number: Array) -> list[tuple[Array, Array]]:
-        index = number * draws + jnp.arange(draws)
-        fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
-        q = build(part["posterior"])
-        z = distributions.sample(q, fold(part["keys"], index))
-        base = prior.log_prob(z) - q.log_prob(z)
-        base = jnp.where((index < num_samples)[:, None], base, -jnp.inf)
-        likelihoods = call_method(model, variables, "decode", z, part["batch"])
-        terms = present_only(
-            {name: likelihoods[name].log_prob(part["batch"][name]) for name in part["batch"]},
-            part["mask"],
-        )
-        ones = jnp.where((index < num_samples)[:, None], jnp.zeros_like(base), -jnp.inf)
-
-        def log_weight(names: tuple[str, ...] | None) -> Array:
-            return ones if names is None else base + sum(terms[name] for name in names)
-
-        return [(log_weight(pair.numerator), log_weight(pair.denominator)) for pair in pairs]
-
-    def one_block(part: dict[str, Any]) -> list[_Sums]:
-        def step(sums: list[_Sums], number: Array) -> tuple[list[_Sums], None]:
-            weights = one_chunk(part, number)
-            return [s.add(*pair) for s, pair in zip(sums, weights, strict=True)], None
-
-        start = [_Sums.empty(block) for _ in pairs]
-        return jax.lax.scan(step, start, jnp.arange(chunks))[0]
-
-    whole = {"posterior": arrays, "keys": keys, "batch": dict(filled), "mask": mask}
-    blocked = jax.tree.map(lambda x: _in_blocks(x, block), whole)
-    results = jax.lax.map(one_block, blocked)
-    return jax.tree.map(lambda x: x.reshape(-1)[:rows], results)
-
-
-def _in_blocks(values: Array, block: int) -> Array:
-    """`[B, ...] -> [blocks, block, ...]`; the last block is filled up with the last row."""
-    rows = values.shape[0]
-    index = jnp.minimum(jnp.arange(-(-rows // block) * block), rows - 1)
-    return values[index].reshape(-1, block, *values.shape[1:])
-
-
-def _class_table(model: MultimodalModel, variables: Variables, name: str) -> tuple[Array, Array]:
-    """`log p(class)` of a categorical modality by draws from the prior, and its covariance.
-
-    The draws have a key of their own, so that every batch meets the same table.
-    """
-    keys = distributions.example_keys(jax.random.key(PRIOR_DRAWS), jnp.arange(PRIOR_DRAWS))
-    z = distributions.sample(call_method(model, variables, "prior"), keys)
-    likelihood = call_method(model, variables, "decode", z)[name]
-    classes = jnp.eye(model.modalities[name].shape[0])
-    log_probs = likelihood.log_prob(classes[:, None, :])
-    total = jax.nn.logsumexp(log_probs, axis=1)
-    weights = jnp.exp(log_probs - total[:, None])
-    return total - jnp.log(PRIOR_DRAWS), weights @ weights.T - 1.0 / PRIOR_DRAWS
 
 
 def standard_queries(modalities: Sequence[str]) -> list[Query]:

@@ -84,7 +84,7 @@ def make_train_step(
         )
         terms = {name: jnp.mean(value) for name, value in bound_terms(bound).items()}
         grads, terms, model_state = parallel.mean((grads, terms, model_state), axis_name)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average and optax.incremental_update(

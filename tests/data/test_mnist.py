@@ -8,7 +8,6 @@ import json
 import pathlib
 import re
 import shutil
-import socket
 import sys
 import urllib.request
 import warnings
@@ -20,7 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from jmvae_jax.data import load, loading, mnist, prepare
+from jmvae_jax.data import decoded, load, loading, mnist, prepare
 
 STEMS = (
     "train-images-idx3-ubyte",
@@ -29,25 +28,6 @@ STEMS = (
     "t10k-labels-idx1-ubyte",
 )
 PACKAGED = importlib.resources.files("jmvae_jax.data") / "files" / "mnist"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_network():
-    def refuse(*args, **kwargs):
-        raise OSError("the network was tried")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        patch.setattr(socket, "getaddrinfo", refuse)
-        yield
-
-
-@pytest.fixture(scope="module")
-def mnist_dir(tmp_path_factory):
-    """A data_dir with MNIST prepared in it, shared by the tests: copy it to change it."""
-    data_dir = tmp_path_factory.mktemp("data")
-    prepare("mnist", data_dir=data_dir)
-    return data_dir
 
 
 @pytest.fixture
@@ -233,15 +213,15 @@ def test_every_flipped_byte_of_a_copy_is_noticed_or_harmless(small_fashion, tmp_
     where = {"data_dir": tmp_path / "data", "manual_dir": small_fashion}
     before = load("fashion_mnist", "test[:2]", **where)
     builder = prepare("fashion_mnist", **where)
-    specs = loading._array_specs(builder, "test")
-    fingerprint = loading._fingerprint(builder, "test")
+    specs = decoded._array_specs(builder, "test")
+    fingerprint = decoded._fingerprint(builder, "test")
     copy = tmp_path / "data" / "fashion_mnist" / "3.0.1" / "test.decoded.npz"
     good = copy.read_bytes()
     for position in np.random.default_rng(1).choice(len(good), 200, replace=False):
         bad = bytearray(good)
         bad[position] ^= 1 << int(position) % 8
         copy.write_bytes(bad)
-        arrays = loading._read_copy(copy, fingerprint, specs)
+        arrays = decoded._read_copy(copy, fingerprint, specs)
         if arrays is not None:
             np.testing.assert_array_equal(arrays["image"][:2], before["image"])
             np.testing.assert_array_equal(arrays["label"][:2], before["label"])
@@ -255,11 +235,11 @@ def test_the_copy_is_read_instead_of_decoding(small_fashion, tmp_path, monkeypat
 
 
 def test_copy_of_other_shards_is_rebuilt(own_mnist_dir, monkeypatch):
-    fingerprint = loading._fingerprint(prepare("mnist", data_dir=own_mnist_dir), "test")
+    fingerprint = decoded._fingerprint(prepare("mnist", data_dir=own_mnist_dir), "test")
     shard = own_mnist_dir / "mnist" / "3.0.1" / "mnist-test.array_record-00000-of-00001"
     shard.write_bytes(shard.read_bytes() + b"\0")
     builder = prepare("mnist", data_dir=own_mnist_dir)
-    assert loading._fingerprint(builder, "test") != fingerprint
+    assert decoded._fingerprint(builder, "test") != fingerprint
 
 
 def test_a_copy_that_cannot_be_kept_is_announced(small_fashion, tmp_path, monkeypatch):
@@ -268,7 +248,7 @@ def test_a_copy_that_cannot_be_kept_is_announced(small_fashion, tmp_path, monkey
 
     where = {"data_dir": tmp_path / "data", "manual_dir": small_fashion}
     prepare("fashion_mnist", **where)
-    monkeypatch.setattr(loading.os, "replace", refuse)
+    monkeypatch.setattr(decoded.os, "replace", refuse)
     with pytest.warns(UserWarning, match="decoded again"):
         assert len(load("fashion_mnist", "test", **where)["label"]) == 20
     assert not [p for p in (tmp_path / "data").rglob("*") if "decoded" in p.name]

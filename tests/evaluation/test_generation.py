@@ -1,0 +1,236 @@
+"""Draws and predictions: shapes, keys, support and moments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from linear_gaussian import (
+    MATRIX,
+    NAMES,
+    OFFSET,
+    SCALE,
+    draw_batch,
+    linear_gaussian,
+    posterior_of,
+)
+
+import jmvae_jax as jm
+
+MODEL = zoo.ZOO["jmvae_kl_3"].model
+NUM_DRAWS = 4000
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return zoo.variables_of(MODEL)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return zoo.batch_of(MODEL)
+
+
+def pick(batch, *names):
+    return {name: batch[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("given", "draw"),
+    [((), False), ((), True), (("label",), False), (("image", "sound"), True)],
+)
+def test_shapes_are_draws_then_rows_then_values(variables, batch, key, given, draw):
+    targets = ("image", "label")
+    found = jm.generate(
+        MODEL, variables, key, pick(batch, *given), targets=targets, num_samples=3, draw=draw
+    )
+    rows = (zoo.ROWS,) if given else ()
+    assert {name: value.shape for name, value in found.items()} == {
+        "image": (3, *rows, 4, 4, 1),
+        "label": (3, *rows, 3),
+    }
+    assert all(np.isfinite(value).all() for value in found.values())
+
+
+def test_the_same_key_gives_the_same_draws_and_another_key_others(variables, batch):
+    def draws(seed):
+        given = pick(batch, "label")
+        key = jax.random.key(seed)
+        return jm.generate(MODEL, variables, key, given, targets=("sound",), draw=True)["sound"]
+
+    np.testing.assert_array_equal(draws(1), draws(1))
+    assert (np.asarray(draws(1)) != np.asarray(draws(2))).all()
+
+
+def test_draws_of_one_row_differ_and_so_do_equal_rows(variables, batch, key):
+    given = {"label": jnp.repeat(batch["label"][:1], 2, axis=0)}
+    found = jm.generate(MODEL, variables, key, given, targets=("sound",), num_samples=3)["sound"]
+    flat = np.asarray(found).reshape(6, -1)
+    assert len(np.unique(flat, axis=0)) == 6
+
+
+def test_fewer_draws_are_the_first_of_more(variables, batch):
+    def draws(number):
+        return jm.generate(
+            MODEL,
+            variables,
+            jax.random.key(3),
+            pick(batch, "label"),
+            targets=("sound",),
+            num_samples=number,
+            draw=True,
+        )["sound"]
+
+    np.testing.assert_allclose(draws(1), draws(3)[:1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [("label",), ("image", "sound")])
+def test_a_row_with_its_key_draws_the_same_in_any_batch(variables, batch, given):
+    def keys():
+        return jax.random.split(jax.random.key(4), zoo.ROWS)
+
+    def draws(keys, given):
+        found = jm.generate(
+            MODEL, variables, keys, given, targets=("sound",), num_samples=2, draw=True
+        )
+        return np.asarray(found["sound"])
+
+    whole = draws(keys(), pick(batch, *given))
+    order = np.array([3, 0, 4])
+    part = draws(keys()[order], {name: batch[name][order] for name in given})
+    np.testing.assert_allclose(part, whole[:, order], rtol=1e-5, atol=1e-5)
+
+
+def test_draws_from_the_prior_take_one_key_each(variables):
+    def draws(keys, number):
+        found = jm.generate(
+            MODEL, variables, keys, {}, targets=("sound",), num_samples=number, draw=True
+        )
+        return np.asarray(found["sound"])
+
+    def keys():
+        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(5), jnp.arange(4))
+
+    whole = draws(keys(), 4)
+    np.testing.assert_array_equal(whole, draws(jax.random.key(5), 4))
+    np.testing.assert_allclose(draws(keys()[2:3], 1), whole[2:3], rtol=1e-5, atol=1e-6)
+
+
+def test_drawn_values_lie_in_their_support_and_have_the_mean_of_means(variables, batch):
+    def generate(draw):
+        return jm.generate(
+            MODEL,
+            variables,
+            jax.random.key(6),
+            {name: value[:2] for name, value in pick(batch, "sound").items()},
+            targets=("image", "label"),
+            num_samples=NUM_DRAWS,
+            draw=draw,
+        )
+
+    means, drawn = generate(False), generate(True)
+    assert set(np.unique(drawn["image"])) == {0.0, 1.0}
+    assert set(np.unique(drawn["label"])) == {0.0, 1.0}
+    np.testing.assert_array_equal(np.asarray(drawn["label"]).sum(-1), 1.0)
+    np.testing.assert_allclose(np.asarray(means["label"]).sum(-1), 1.0, rtol=1e-5)
+    for name in drawn:
+        # The same z under both: what is left is the noise of p(target | z).
+        p = np.asarray(means[name], np.float64)
+        error = np.sqrt((p * (1 - p)).sum(0)) / NUM_DRAWS
+        off = np.asarray(drawn[name], np.float64).mean(0) - p.mean(0)
+        assert (np.abs(off) < 5 * error).all()
+        assert error.max() < 0.01
+
+
+@pytest.mark.parametrize("given", [(), ("x",), ("w", "y")])
+@pytest.mark.parametrize("draw", [False, True])
+def test_moments_of_draws_have_their_closed_form(given, draw):
+    model = linear_gaussian()
+    batch = draw_batch(model, 1)
+    found = jm.generate(
+        model,
+        {},
+        jax.random.key(7),
+        pick(batch, *given),
+        targets=("y",),
+        num_samples=NUM_DRAWS,
+        draw=draw,
+    )["y"]
+    found = np.asarray(found, np.float64).reshape(NUM_DRAWS, -1)
+    mean, deviation = posterior_of(model, batch, given)
+    covariance = MATRIX["y"] * deviation**2 @ MATRIX["y"].T
+    covariance += draw * SCALE["y"] ** 2 * np.eye(len(covariance))
+    variance = np.diag(covariance)
+    off = found.mean(0) - (mean[0] @ MATRIX["y"].T + OFFSET["y"])
+    assert (np.abs(off) < 5 * np.sqrt(variance / NUM_DRAWS)).all()
+    spread = np.sqrt((np.outer(variance, variance) + covariance**2) / NUM_DRAWS)
+    assert (np.abs(np.cov(found.T) - covariance) < 5 * spread).all()
+
+
+def test_a_given_modality_can_be_reconstructed(variables, batch, key):
+    given = pick(batch, "image", "label", "sound")
+    found = jm.generate(MODEL, variables, key, given, targets=("sound", "image"))
+    assert found["sound"].shape == (1, zoo.ROWS, 5)
+    assert found["image"].shape == (1, zoo.ROWS, 4, 4, 1)
+
+
+@pytest.mark.parametrize("given", [("image",), ("image", "sound"), ("image", "label", "sound")])
+def test_a_prediction_is_decoded_from_the_posterior_mean(variables, batch, given):
+    found = jm.predict(MODEL, variables, pick(batch, *given), targets=("label", "image"))
+    q = MODEL.apply(variables, pick(batch, *given), given, method="posterior")
+    likelihoods = MODEL.apply(variables, q.mean, method="decode")
+    assert set(found) == {"label", "image"}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, likelihoods[name].mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(found["label"]).sum(-1), 1.0, rtol=1e-5)
+
+
+def test_a_prediction_of_the_linear_model_has_its_closed_form():
+    model = linear_gaussian()
+    batch = draw_batch(model, 4)
+    found = jm.predict(model, {}, pick(batch, "x", "w"), targets=NAMES)
+    mean, _ = posterior_of(model, batch, ("x", "w"))
+    for name in NAMES:
+        expected = mean @ MATRIX[name].T + OFFSET[name]
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5)
+
+
+ERRORS = [
+    ({"targets": ("smell",)}, r"targets names \['smell'\]"),
+    ({"targets": "image"}, "targets='image' is a string"),
+    ({"given": {"smell": jnp.zeros((5, 3))}}, r"given names \['smell'\]"),
+    ({"given": {"label": jnp.zeros((5, 3))}}, r"batch\['label'\].*one-hot"),
+    ({"given": {"label": jnp.eye(4)}}, r"batch\['label'\] has shape"),
+    ({"given": {"sound": jnp.full((5, 5), jnp.inf)}}, r"batch\['sound'\].*not finite"),
+    ({"given": {"label": jnp.eye(3), "sound": jnp.zeros((5, 5))}}, "different numbers of rows"),
+]
+
+
+@pytest.mark.parametrize(("bad", "words"), ERRORS)
+def test_a_bad_argument_is_named(variables, batch, key, bad, words):
+    arguments = {"given": pick(batch, "label"), "targets": ("image",)} | bad
+    given = arguments.pop("given")
+    with pytest.raises(ValueError, match=words):
+        jm.generate(MODEL, variables, key, given, **arguments)
+    with pytest.raises(ValueError, match=words):
+        jm.predict(MODEL, variables, given, **arguments)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_draws_are_refused(variables, batch, key, number):
+    with pytest.raises(ValueError, match=f"num_samples={number}"):
+        jm.generate(MODEL, variables, key, batch, targets=("image",), num_samples=number)
+
+
+@pytest.mark.parametrize(("given", "number"), [(("label",), 1), ((), 4)])
+def test_keys_of_another_shape_are_refused(variables, batch, given, number):
+    keys = jax.random.split(jax.random.key(8), 3)
+    with pytest.raises(ValueError, match=r"key has shape \(3,\)"):
+        jm.generate(
+            MODEL, variables, keys, pick(batch, *given), targets=("image",), num_samples=number
+        )
+
+
+def test_a_prediction_from_nothing_is_refused(variables):
+    with pytest.raises(ValueError, match="given is empty"):
+        jm.predict(MODEL, variables, {}, targets=("image",))

@@ -1,0 +1,25 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MNIST = ROOT / "experiments" / "configs" / "mnist.py"
+
+
+@pytest.fixture
+def command(mnist_dir, tmp_path):
+    """Runs a command of `experiments/` as a person would, and returns the finished process."""
+
+    def run(script, *flags, wait=True):
+        words = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
+        environment = {**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "XLA_FLAGS": ""}
+        options = {"text": True, "env": environment, "cwd": tmp_path}
+        if wait:
+            return subprocess.run(words, capture_output=True, timeout=300, **options)
+        with (tmp_path / "output.txt").open("w") as output:
+            return subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, **options)
+
+    return run

@@ -1,0 +1,211 @@
+"""The commands, run as a person runs them."""
+
+import json
+import pathlib
+import re
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import build
+from jmvae_jax.training.checkpoints import Checkpoints
+from jmvae_jax.training.metrics import read_rows
+
+MNIST = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "configs" / "mnist.py"
+SMOKE = f"--config={MNIST}:jmvae_kl,smoke"
+TRAIN_KEYS = {
+    "step",
+    "epoch",
+    "split",
+    "loss",
+    "elbo",
+    "rate",
+    "reconstruction/image",
+    "reconstruction/label",
+    "alignment/image",
+    "alignment/label",
+    "beta",
+    "learning_rate",
+    "grad_norm",
+    "clipped",
+    "examples_per_second",
+}
+
+
+def one_paragraph(process, status):
+    """The words of an error: nothing on the screen but one paragraph."""
+    assert process.returncode == status, process.stderr
+    assert "Traceback" not in process.stderr
+    errors = process.stderr[process.stderr.index("error: ") :].strip()
+    assert "\n\n" not in errors
+    return " ".join(errors.split())
+
+
+def test_train_evaluate_generate_and_load(command, tmp_path):
+    trained = command("train", SMOKE, f"--workdir={tmp_path / 'run'}")
+    assert trained.returncode == 0, trained.stderr
+    rows = read_rows(tmp_path / "run", "train")
+    assert all(set(row) == TRAIN_KEYS for row in rows)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    seen = read_rows(tmp_path / "run", "validation")
+    assert [row["step"] for row in seen] == [10, 20]
+    assert set(seen[0]) <= TRAIN_KEYS
+
+    flags = ("--num_samples=20", "--num_examples=50")
+    evaluated = command("evaluate", f"--workdir={tmp_path / 'run'}", *flags)
+    assert evaluated.returncode == 0, evaluated.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    entry = results["log_likelihood"][0]
+    assert entry["target"] == ["image", "label"]
+    assert entry["given"] == []
+    assert entry["estimator"] == "importance"
+    assert (entry["num_samples"], entry["num_examples"]) == (20, 50)
+    assert {"proposal", "estimate", "stderr", "mc_stderr", "ess"} <= set(entry)
+    assert f"{entry['estimate']:.2f}" in evaluated.stdout
+    assert 0 <= results["accuracy"]["label"] <= 1
+
+    picture = tmp_path / "digits.png"
+    drawn = command("generate", f"--workdir={tmp_path / 'run'}", f"--out={picture}")
+    assert drawn.returncode == 0, drawn.stderr
+    with Image.open(picture) as image:
+        assert min(image.size) > 300
+
+    run = build.load_run(tmp_path / "run")
+    z = run.model.apply(
+        run.variables, {"label": np.eye(10, dtype=np.float32)}, ("label",), method="posterior"
+    )
+    assert z.mean.shape == (10, 64)
+    assert int(run.state.step) == 20
+    assert run.config.train.epochs == 2
+    assert set(run.transforms) == {"image", "label"}
+
+
+def arrays(workdir):
+    """Every array of the newest checkpoint."""
+    return jax.tree.leaves(build.load_run(workdir).state)
+
+
+def test_a_killed_run_ends_as_the_unbroken_one_to_the_last_bit(command, tmp_path):
+    flags = (SMOKE, "--config.train.epochs=4", "--config.data.train_split=train[:6000]")
+    whole = command("train", *flags, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    broken = command("train", *flags, f"--workdir={tmp_path / 'broken'}", wait=False)
+    checkpoints = Checkpoints(tmp_path / "broken" / "checkpoints")
+    while not checkpoints.steps() and broken.poll() is None:
+        time.sleep(0.01)
+    broken.send_signal(signal.SIGKILL)
+    assert broken.wait() == -signal.SIGKILL
+    resumed = command("train", *flags, f"--workdir={tmp_path / 'broken'}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert re.search(r"going on from step \d+ of 240", resumed.stdout)
+    for a, b in zip(arrays(tmp_path / "whole"), arrays(tmp_path / "broken"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    steps = [row["step"] for row in read_rows(tmp_path / "broken", "train")]
+    assert steps == [row["step"] for row in read_rows(tmp_path / "whole", "train")]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_request_saves_and_says_how_to_go_on(command, tmp_path, number, status):
+    flags = (SMOKE, "--config.train.epochs=500", "--config.train.checkpoint_every=1000")
+    running = command("train", *flags, f"--workdir={tmp_path / 'run'}", wait=False)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()) and running.poll() is None:
+        time.sleep(0.05)
+    running.send_signal(number)
+    assert running.wait(timeout=120) == status
+    output = (tmp_path / "output.txt").read_text()
+    step = int(re.search(r"stopped at step (\d+) and saved", output).group(1))
+    assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [step]
+
+
+def test_an_unknown_key_names_the_nearest(command, tmp_path):
+    process = command("train", SMOKE, "--config.train.lerning_rate=1", f"--workdir={tmp_path}")
+    assert "config.train.learning_rate" in one_paragraph(process, 2)
+    process = command("train", SMOKE, "--config.train.alhpa=1", f"--workdir={tmp_path}")
+    assert "config.objective.alpha" in one_paragraph(process, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "words"),
+    [
+        ([f"--config={MNIST}:foo"], 2, "variant 'foo' is not known"),
+        ([SMOKE, "--config.train.epochs=many"], 2, "many"),
+        ([SMOKE, "--config.train.schedule=cosin"], 1, "'cosine'"),
+        ([SMOKE, "--config.data.dataset=mnits"], 1, "mnist"),
+        ([SMOKE, "--config.data.dataset=fashion_mnist"], 1, "manual_dir"),
+        ([SMOKE, "--config.data.train_split=trian"], 1, "train (60000 examples)"),
+        ([SMOKE, "epochs=3"], 2, "epochs=3"),
+    ],
+)
+def test_bad_input_is_one_paragraph(command, tmp_path, flags, status, words):
+    process = command("train", *flags, f"--workdir={tmp_path / 'run'}")
+    assert words in one_paragraph(process, status)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_folder_with_another_run_is_refused_and_left_alone(command, tmp_path):
+    run = tmp_path / "run"
+    assert command("train", SMOKE, f"--workdir={run}").returncode == 0
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    process = command("train", SMOKE, "--config.seed=1", f"--workdir={run}")
+    assert "seed: 0 -> 1" in one_paragraph(process, 1)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_commands_on_no_run_say_so(command, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no run" in one_paragraph(command("evaluate", f"--workdir={empty}"), 1)
+    drawn = command("generate", f"--workdir={empty}", f"--out={tmp_path / 'x.png'}")
+    assert "holds no run" in one_paragraph(drawn, 1)
+    assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--given=sound"], "given='sound' is not known"),
+        (["--target=label"], "target='label' cannot be shown"),
+    ],
+)
+@pytest.mark.slow
+def test_generate_names_what_the_model_lacks(command, tmp_path, flags, words):
+    run = tmp_path / "run"
+    assert command("train", SMOKE, f"--workdir={run}").returncode == 0
+    process = command("generate", f"--workdir={run}", f"--out={tmp_path / 'x.png'}", *flags)
+    assert words in one_paragraph(process, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["vae", "jmvae_zero", "jmvae_zero,latent_dim=2"])
+def test_every_variant_runs_from_training_to_pictures(command, tmp_path, variant):
+    run = tmp_path / "run"
+    trained = command("train", f"--config={MNIST}:{variant},smoke", f"--workdir={run}")
+    assert trained.returncode == 0, trained.stderr
+    flags = ("--num_samples=5", "--num_examples=20")
+    evaluated = command("evaluate", f"--workdir={run}", *flags)
+    assert evaluated.returncode == 0, evaluated.stderr
+    for given in ("", "image"):
+        out = tmp_path / f"from_{given}.png"
+        drawn = command("generate", f"--workdir={run}", f"--given={given}", f"--out={out}")
+        assert drawn.returncode == 0, drawn.stderr
+        assert out.stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--config.train.strategy=pmap"],
+        ["--config.train.average_decay=0.9", "--config.train.schedule=warmup_cosine"],
+    ],
+)
+def test_options_of_training_run(command, tmp_path, options):
+    trained = command("train", SMOKE, *options, f"--workdir={tmp_path / 'run'}")
+    assert trained.returncode == 0, trained.stderr
+    assert np.isfinite(read_rows(tmp_path / "run", "validation")[-1]["loss"])

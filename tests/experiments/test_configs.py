@@ -1,0 +1,96 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import build
+from experiments.configs import mnist
+from jmvae_jax import training
+
+COUNTS = {"vae": 730_240 + 698_128, "jmvae_zero": 1_997_210, "jmvae_kl": 3_061_402}
+
+
+@pytest.mark.parametrize("smoke", ["", ",smoke"])
+@pytest.mark.parametrize("variant", mnist.VARIANTS)
+def test_every_variant_builds_and_traces(variant, smoke):
+    config = mnist.get_config(variant + smoke)
+    experiment = build.build(config, 1000)
+    state = jax.eval_shape(lambda: build.initial_state(config, experiment))
+    stored = {"image": jnp.zeros((1000, 28, 28, 1), jnp.uint8), "label": jnp.zeros(1000, int)}
+    stored = {name: stored[name] for name in config.modalities}
+    step = training.make_train_step(
+        experiment.loss_fn,
+        experiment.optimizer,
+        key=jax.random.key(0),
+        batch_size=config.train.batch_size,
+        transforms=experiment.transforms,
+        weights=experiment.weights,
+        learning_rate=experiment.learning_rate,
+    )
+    batch = {name: values[: config.train.batch_size] for name, values in stored.items()}
+    after, metrics = jax.eval_shape(step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert {"loss", "elbo", "rate", "reconstruction/image", "beta"} <= set(metrics)
+    if not smoke:
+        assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == COUNTS[variant]
+
+
+def test_the_default_is_the_papers_recipe():
+    config = mnist.get_config()
+    assert config.variant == "jmvae_kl"
+    assert config.objective.alpha == 0.1
+    train = config.train
+    assert (train.epochs, train.batch_size, train.warmup_fraction) == (500, 100, 0.4)
+    assert (train.learning_rate, train.adam_b1, train.adam_b2, train.adam_eps) == (
+        1e-3,
+        0.9,
+        0.999,
+        1e-4,
+    )
+    assert (train.clip_norm, train.clip_value, train.schedule) == (5.0, 1.0, "constant")
+    assert (config.data.train_split, config.data.validation_split) == ("train", "test[:2000]")
+
+
+def test_a_size_in_the_variant_sets_what_is_computed_from_it():
+    config = mnist.get_config("jmvae_zero,latent_dim=2,hidden=100")
+    assert config.model.latent_dim == 2
+    assert config.model.trunk == (100,)
+    assert config.modalities.label.decoder == (100, 100)
+
+
+@pytest.mark.parametrize("variant", ["foo", "jmvae_kl,smok", "latent_dim=x", "hidden=0"])
+def test_an_unknown_variant_is_named_with_those_that_are_known(variant):
+    with pytest.raises(ValueError, match=variant.split(",")[-1]) as error:
+        mnist.get_config(variant)
+    assert "jmvae_zero" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.epochs", 0, r"train\.epochs=0"),
+        ("train.batch_size", 2000, "batch_size=2000"),
+        ("train.schedule", "cosin", "schedule='cosin'"),
+        ("train.learning_rate", -1.0, r"train\.learning_rate"),
+        ("train.average_decay", 1.0, r"train\.average_decay"),
+        ("train.warmup_fraction", 2.0, "warmup_fraction"),
+        ("model.activation", "rellu", "did you mean 'relu'"),
+        ("model.name", "jvae", "model.name='jvae'"),
+        ("objective.name", "elbow", "did you mean 'elbo'"),
+        ("modalities.image.transform", "binarise", "did you mean 'binarize'"),
+        ("modalities.image.likelihood", "gaussian", "likelihood='gaussian'"),
+        ("model.latent_dim", 0, "latent_dim=0"),
+    ],
+)
+def test_a_bad_value_is_named(key, value, words):
+    config = mnist.get_config("jmvae_kl,smoke")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=words):
+        build.build(config, 1000)
+
+
+def test_a_modality_that_the_data_lack_is_named(mnist_dir):
+    config = mnist.get_config("jmvae_kl,smoke")
+    config.data.data_dir = str(mnist_dir)
+    config.modalities.sound = config.modalities.label
+    with pytest.raises(ValueError, match=r"\['sound'\] are not in mnist: it has"):
+        build.load_split(config, "test[:10]")

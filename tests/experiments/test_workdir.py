@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from experiments import workdir
+from experiments.configs import mnist
+
+
+@pytest.fixture
+def config():
+    return mnist.get_config("jmvae_kl,smoke")
+
+
+def test_a_configuration_comes_back(tmp_path, config):
+    with workdir.opened(tmp_path / "run", config) as folder:
+        workdir.write_config(folder, config)
+    back = workdir.read_config(tmp_path / "run")
+    assert workdir.differences(back, config) == []
+    assert back.train.epochs == config.train.epochs
+
+
+def test_another_run_is_refused_with_the_difference(tmp_path, config):
+    workdir.write_config(tmp_path, config)
+    other = mnist.get_config("jmvae_kl,smoke")
+    other.train.epochs = 7
+    with pytest.raises(ValueError, match=r"train\.epochs: 2 -> 7"), workdir.opened(tmp_path, other):
+        pass
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 2
+
+
+def test_harmless_keys_may_differ(tmp_path, config):
+    workdir.write_config(tmp_path, config)
+    config.train.log_every = 17
+    config.data.data_dir = "elsewhere"
+    with workdir.opened(tmp_path, config) as folder:
+        assert folder == tmp_path
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path, config):
+    with (
+        workdir.opened(tmp_path, config),
+        pytest.raises(BlockingIOError, match="in use"),
+        workdir.opened(tmp_path, config),
+    ):
+        pass
+    with workdir.opened(tmp_path, config):
+        pass  # the lock ended with its holder
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, config):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match="cannot be written"),
+        workdir.opened(tmp_path / "file" / "run", config),
+    ):
+        pass
+
+
+def test_checkpoints_without_a_configuration_are_refused(tmp_path, config):
+    (tmp_path / "checkpoints").mkdir()
+    with (
+        pytest.raises(ValueError, match=r"without a config\.json"),
+        workdir.opened(tmp_path, config),
+    ):
+        pass
+
+
+def test_no_run_and_a_damaged_run_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        workdir.read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        workdir.read_config(tmp_path)

@@ -1,0 +1,124 @@
+import json
+import resource
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmvae_jax.training.checkpoints import CheckpointError, Checkpoints
+
+
+def tree(value):
+    return {"weights": jnp.full((300, 40), value), "step": jnp.asarray(int(value)), "none": {}}
+
+
+@pytest.fixture
+def three(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)
+    for step in (10, 20, 30):
+        checkpoints.save(step, tree(float(step)))
+    return checkpoints
+
+
+def biggest_file(checkpoints, step):
+    files = (checkpoints.directory / str(step) / "state").rglob("*")
+    return max((f for f in files if f.is_file()), key=lambda f: f.stat().st_size)
+
+
+def test_the_newest_comes_back_to_the_bit(three):
+    step, restored = three.restore(tree(0.0))
+    assert step == 30
+    np.testing.assert_array_equal(restored["weights"], tree(30.0)["weights"])
+    assert restored["none"] == {}
+
+
+def test_only_the_newest_are_kept(three):
+    three.save(40, tree(40.0))
+    assert three.steps() == [20, 30, 40]
+
+
+def test_nothing_saved_is_nothing_restored(tmp_path):
+    assert Checkpoints(tmp_path / "none").restore(tree(0.0)) is None
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.unlink()])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(three, damage):
+    damage(biggest_file(three, 30))
+    with pytest.warns(UserWarning, match=r"30 is damaged"):
+        step, restored = three.restore(tree(0.0))
+    assert step == 20
+    np.testing.assert_array_equal(restored["weights"], tree(20.0)["weights"])
+
+
+def test_a_checkpoint_without_a_readable_manifest_is_damaged(three):
+    (three.directory / "30" / "manifest.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"manifest\.json"):
+        assert three.restore(tree(0.0))[0] == 20
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint")
+def test_if_none_is_whole_an_error_says_so_and_touches_nothing(three):
+    for step in three.steps():
+        flip(biggest_file(three, step))
+    before = sorted(three.directory.rglob("*"))
+    with pytest.raises(CheckpointError, match="none of the checkpoints"):
+        three.restore(tree(0.0))
+    assert sorted(three.directory.rglob("*")) == before
+
+
+def test_what_a_kill_left_unfinished_is_not_restored_and_is_cleared_away(three):
+    left_over = three.directory / "unfinished-40" / "state"
+    left_over.mkdir(parents=True)
+    assert three.restore(tree(0.0))[0] == 30
+    three.save(50, tree(50.0))
+    assert not left_over.parent.exists()
+
+
+def test_a_save_that_fails_leaves_the_earlier_ones(three, monkeypatch):
+    # A limit on a file's size stands for a full disk.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    rng = np.random.default_rng(0)
+    noise = {**tree(0.0), "weights": jnp.asarray(rng.normal(size=(300, 40)), jnp.float32)}
+    try:
+        with pytest.raises(Exception, match=r"(?i)file|write|large"):
+            three.save(40, noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert three.steps() == [10, 20, 30]
+    assert three.restore(tree(0.0))[0] == 30
+    assert [p.name for p in three.directory.iterdir() if not p.name.isdigit()] == []
+
+
+def test_a_step_that_is_saved_again_replaces_the_old_one(three):
+    three.save(30, tree(31.0))
+    assert float(three.restore(tree(0.0))[1]["weights"][0, 0]) == 31.0
+
+
+def test_the_manifest_lists_every_file(three):
+    folder = three.directory / "30"
+    listed = json.loads((folder / "manifest.json").read_text())["sha256"]
+    found = {str(p.relative_to(folder / "state")) for p in (folder / "state").rglob("*")}
+    assert set(listed) == {name for name in found if (folder / "state" / name).is_file()}
+
+
+def test_other_shapes_than_the_saved_ones_are_refused(three):
+    with pytest.raises(ValueError, match="shape"):
+        three.restore({**tree(0.0), "weights": jnp.zeros((2, 2))})
+
+
+def test_keeping_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="keep=0"):
+        Checkpoints(tmp_path, keep=0)

@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import zoo
+
+import jmvae_jax as jm
+from jmvae_jax import parallel, training
+from jmvae_jax.data.transforms import binarize
+from jmvae_jax.training.checkpoints import Checkpoints
+from jmvae_jax.training.metrics import RunLog, read_rows
+
+ROWS, BATCH = 40, 8
+PLAN = training.Plan(
+    num_steps=20,
+    steps_per_epoch=5,
+    batch_size=BATCH,
+    log_every=3,
+    checkpoint_every=10,
+    steps_per_dispatch=4,
+)
+
+
+def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=None):
+    """Trains a VAE on random bytes, from the newest checkpoint in `workdir` if there is one."""
+    model = jm.VAE(latent_dim=2, modalities=zoo.some("image"))
+    optimizer = optax.adam(learning_rate)
+    loss_fn = jm.make_loss_fn(model, jm.elbo)
+    weights = {"beta": lambda step: jnp.asarray(1.0)}
+    transforms = {"image": binarize}
+    pixels = np.random.default_rng(0).integers(0, 256, (ROWS, 4, 4, 1), np.uint8)
+    devices = devices or parallel.DataParallel((jax.devices()[0],))
+    state = training.create_state(zoo.variables_of(model), optimizer)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    restored = checkpoints.restore(state)
+    state = state if restored is None else restored[1]
+    step = training.make_train_step(
+        loss_fn,
+        optimizer,
+        key=jax.random.key(1),
+        batch_size=BATCH,
+        transforms=transforms,
+        weights=weights,
+        learning_rate=lambda step: jnp.asarray(learning_rate),
+        axis_name=devices.axis_name,
+    )
+    log = RunLog(workdir, int(state.step))
+    try:
+        return training.train(
+            state,
+            plan=plan,
+            dispatch=training.make_dispatch(step, BATCH, devices),
+            epochs=training.resident_epochs({"image": pixels}, {}, jax.random.key(2), devices),
+            tally=training.start_tally(loss_fn, transforms, weights, state, {"image": pixels}),
+            devices=devices,
+            log=log,
+            checkpoints=checkpoints,
+            stop=stop,
+            progress=False,
+        )
+    finally:
+        log.close()
+
+
+def same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_that_was_stopped_ends_as_the_unbroken_one_to_the_last_bit(tmp_path):
+    whole = run(tmp_path / "whole")
+    calls = iter([False, False, True])
+    part = run(tmp_path / "broken", stop=lambda: next(calls))
+    assert 0 < int(part.step) < 20
+    same(run(tmp_path / "broken"), whole)
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path):
+    whole = run(tmp_path / "whole")
+
+    def kill():
+        kill.steps += 1
+        if kill.steps == 9:
+            raise KeyboardInterrupt
+        return False
+
+    kill.steps = 0
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", stop=kill)
+    assert Checkpoints(tmp_path / "broken" / "checkpoints").steps() == [10]
+    same(run(tmp_path / "broken"), whole)
+
+    def numbers(name):
+        rows = read_rows(tmp_path / name)
+        return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
+
+    assert numbers("broken") == numbers("whole")
+
+
+def test_rows_fall_where_the_plan_says(tmp_path):
+    run(tmp_path)
+    assert [row["step"] for row in read_rows(tmp_path)] == [3, 6, 9, 10, 12, 15, 18, 20]
+
+
+def test_training_lowers_the_loss(tmp_path):
+    run(tmp_path)
+    rows = read_rows(tmp_path, "train")
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_report_and_keeps_the_last_checkpoint(tmp_path):
+    run(tmp_path, plan=training.Plan(10, 5, BATCH))
+    plan = training.Plan(40, 5, BATCH, log_every=40)
+    with pytest.raises(training.NonFiniteError, match=r"step \d+ .*not finite: .*loss="):
+        run(tmp_path, plan=plan, learning_rate=1e30)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [10]
+
+
+def test_a_finished_run_does_nothing(tmp_path):
+    first = run(tmp_path)
+    same(run(tmp_path, stop=lambda: pytest.fail("a step was taken")), first)
+
+
+def test_stops_are_a_function_of_the_step_alone():
+    plan = training.Plan(100, 30, 1, log_every=20, checkpoint_every=45, steps_per_dispatch=8)
+    stops, step = [], 0
+    while step < 100:
+        step = plan.next_stop(step)
+        stops.append(step)
+    assert {20, 30, 40, 45, 60, 80, 90, 100} <= set(stops)
+    assert all(b - a <= 8 for a, b in zip([0, *stops], stops, strict=False))
+    assert all(plan.next_stop(s - 1) == s for s in stops)
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_the_number_of_devices_does_not_change_what_is_learned(tmp_path, strategy):
+    one = run(tmp_path / "one")
+    four = run(tmp_path / "four", devices=parallel.DataParallel(tuple(jax.devices()[:4]), strategy))
+    assert int(four.step) == 20
+    for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
