@@ -147,6 +147,16 @@ def posterior_of(
     return mean + model.shift, np.sqrt(model.widen * np.diag(covariance))
 
 
+def _noise(key: jax.Array, rows: int, K: int) -> jax.Array:
+    fold = jax.random.fold_in
+
+    def draw(row: jax.Array, number: jax.Array) -> jax.Array:
+        return jax.random.normal(fold(fold(key, row), number), (2,))
+
+    over_rows = jax.vmap(draw, (0, None))
+    return jax.vmap(over_rows, (None, 0))(jnp.arange(rows), jnp.arange(K))
+
+
 def log_weights(
     model: LinearGaussian, key: jax.Array, batch: Mapping[str, np.ndarray], source, names, K: int
 ) -> np.ndarray:
@@ -155,11 +165,9 @@ def log_weights(
     The draws follow the library's rule: example i draws k from `fold_in(fold_in(key, i), k)`.
     """
     rows = len(next(iter(batch.values())))
-    fold = jax.vmap(jax.random.fold_in, (None, 0))
-    keys = jax.vmap(fold, (0, None), 1)(fold(key, jnp.arange(rows)), jnp.arange(K))
-    normal = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, (2,))))
+    noise = jax.jit(_noise, static_argnums=(1, 2))(key, rows, K)
     mean, deviation = posterior_of(model, batch, source)
-    z = mean + deviation * np.asarray(normal(keys), np.float64)
+    z = mean + deviation * np.asarray(noise, np.float64)
     total = norm.logpdf(z).sum(-1) - norm.logpdf(z, mean, deviation).sum(-1)
     for name in names:
         centre = z @ MATRIX[name].T + OFFSET[name]

@@ -141,17 +141,15 @@ def estimate(
     """
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}: expected at least 1")
-    needed: set[str] = set()
     for query in queries:
         _check_query(query, model.modalities)
-        needed |= {*query.target, *query.given, *query.source}
-    kept = {name: jnp.asarray(batch[name]) for name in model.modalities if name in batch}
-    check_batch(model.modalities, kept, mask, names=needed | set(kept))
-    rows = next(iter(kept.values())).shape[0]
+    check_names("batch", batch.keys(), model.modalities)
+    needed = {name for q in queries for name in (*q.target, *q.given, *q.source)}
+    batch = {name: jnp.asarray(batch[name]) for name in model.modalities if name in batch}
+    check_batch(model.modalities, batch, mask, names=needed | set(batch))
+    rows = next(iter(batch.values())).shape[0]
     keys = distributions.example_keys(key, jnp.arange(rows))
-    return _estimate(
-        model, variables, keys, kept, mask, tuple(queries), num_samples, min(chunk_rows, 2**20)
-    )
+    return _estimate(model, variables, keys, batch, mask, tuple(queries), num_samples, chunk_rows)
 
 
 def _check_query(query: Query, modalities: Collection[str]) -> None:

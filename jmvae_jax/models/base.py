@@ -84,6 +84,11 @@ def call_method(
     return model.apply(variables, *args, method=method, **options)
 
 
+def fresh(template: nn.Module) -> nn.Module:
+    """A copy of a network with parameters of its own, those of the networks it holds included."""
+    return template.clone(_deep_clone=True)
+
+
 class GaussianEncoder(nn.Module):
     """A body with linear heads for mean and variance: inputs -> diagonal Gaussian over z."""
 
@@ -97,7 +102,9 @@ class GaussianEncoder(nn.Module):
         outputs = Heads(shapes, name="heads")(features)
         if not isinstance(features, Mapping):
             outputs["variance"] = distributions.positive_variance(outputs["variance"])
-        return distributions.gaussian(**outputs)
+        return distributions.gaussian(
+            outputs["mean"].astype(jnp.float32), outputs["variance"].astype(jnp.float32)
+        )
 
 
 class Decoder(nn.Module):
@@ -114,11 +121,10 @@ class Decoder(nn.Module):
         features = call_network(self.body, z.reshape(-1, z.shape[-1]), train)
         names = distributions.predicted_parameters(self.family)
         outputs = Heads(dict.fromkeys(names, self.shape), name="heads")(features)
-        arrays = {
-            name: value.reshape(*leading, *self.shape).astype(jnp.float32)
-            for name, value in outputs.items()
-        }
-        return distributions.as_event(self.family(*arrays.values()), len(self.shape))
+        arrays = [
+            outputs[name].reshape(*leading, *self.shape).astype(jnp.float32) for name in names
+        ]
+        return distributions.as_event(self.family(*arrays), len(self.shape))
 
 
 class MultimodalModel(nn.Module):
@@ -142,7 +148,7 @@ class MultimodalModel(nn.Module):
             raise ValueError("modalities is empty: a model needs at least one")
         self.decoders = {
             name: Decoder(
-                modality.decoder.clone(),
+                fresh(modality.decoder),
                 modality.shape,
                 distributions.likelihood_family(modality.likelihood),
             )
@@ -198,12 +204,15 @@ class MultimodalModel(nn.Module):
             self.single_posteriors(filled)
         return self.decode(self.posterior(filled, mask=mask).mean, filled)
 
-    def _given(self, given: Collection[str] | None) -> tuple[str, ...]:
+    def _given(self, given: Collection[str] | None, batch: Batch) -> tuple[str, ...]:
         """`given` checked and in the model's order; None means every modality."""
-        if given is None:
-            return tuple(self.modalities)
-        check_names("given", given, self.modalities)
-        return tuple(name for name in self.modalities if name in given)
+        if given is not None:
+            check_names("given", given, self.modalities)
+        names = tuple(name for name in self.modalities if given is None or name in given)
+        lacking = [name for name in names if name not in batch]
+        if lacking:
+            raise ValueError(f"batch lacks {lacking}, which are given: it has {sorted(batch)}")
+        return names
 
 
 def check_names(argument: str, names: Collection[str], modalities: Collection[str]) -> None:
@@ -217,9 +226,9 @@ def check_names(argument: str, names: Collection[str], modalities: Collection[st
         )
 
 
-_RANGES: Mapping[str, tuple[Callable[[np.ndarray], bool], str]] = {
-    "bernoulli": (lambda v: bool(((v >= 0) & (v <= 1)).all()), "values in [0, 1]"),
-    "categorical": (
+_RANGES: Mapping[Family, tuple[Callable[[np.ndarray], bool], str]] = {
+    distributions.bernoulli: (lambda v: bool(((v >= 0) & (v <= 1)).all()), "values in [0, 1]"),
+    distributions.categorical: (
         lambda v: bool((v >= 0).all() and np.allclose(v.sum(-1), 1, atol=1e-4)),
         "one-hot rows (non-negative, sum 1)",
     ),
@@ -249,15 +258,15 @@ def check_batch(
     if mask is not None:
         check_names("mask", mask.keys(), modalities)
     rows = {name: np.shape(batch[name])[:1] for name in expected}
-    if len(set(rows.values())) > 1:
-        raise ValueError(f"batch has different numbers of rows: {rows}")
+    if len(set(rows.values())) > 1 or (0,) in rows.values():
+        raise ValueError(f"batch has these numbers of rows: {rows}; expected one, above 0")
     for name in expected:
         values, shape = batch[name], modalities[name].shape
         if np.ndim(values) != len(shape) + 1 or np.shape(values)[1:] != shape:
             raise ValueError(
                 f"batch[{name!r}] has shape {np.shape(values)}: expected [B, *{shape}]"
             )
-        there = None if mask is None else mask.get(name)
+        there = None if mask is None or name not in mask else jnp.asarray(mask[name])
         if there is not None and (there.shape, there.dtype) != (np.shape(values)[:1], bool):
             raise ValueError(
                 f"mask[{name!r}] is {there.dtype}{list(there.shape)}: expected "
@@ -278,8 +287,9 @@ def _check_values(
     rows = values if there is None else values[np.asarray(there)]
     if not np.isfinite(rows).all():
         raise ValueError(f"batch[{name!r}] holds a value that is not finite in a row that counts")
-    if isinstance(likelihood, str) and likelihood in _RANGES:
-        fits, words = _RANGES[likelihood]
+    family = distributions.likelihood_family(likelihood)
+    if family in _RANGES and rows.size:
+        fits, words = _RANGES[family]
         if not fits(rows):
             raise ValueError(
                 f"batch[{name!r}] lies in [{rows.min():.4g}, {rows.max():.4g}] and does not fit "

@@ -10,6 +10,7 @@ Inference from all modalities is the joint encoder q(z | x_1, ..., x_M). From a 
   prior counted once.
 """
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from jmvae_jax.models.base import (
     MultimodalModel,
     call_network,
     fill_absent,
+    fresh,
 )
 from jmvae_jax.types import Array, Batch, Mask
 
@@ -56,7 +58,7 @@ class JMVAE(MultimodalModel):
         `distributions.product_of_experts`: "once" or "each".
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
-    and has the bound of what it observes, `log p(x_O)`.
+    and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -79,6 +81,8 @@ class JMVAE(MultimodalModel):
         super().setup()
         if self.inference not in ("kl", "zero"):
             raise ValueError(f"inference={self.inference!r}: expected 'kl' or 'zero'")
+        if self.product not in ("once", "each"):
+            raise ValueError(f"product={self.product!r}: expected 'once' or 'each'")
         self.joint = GaussianEncoder(self._joint_body(), self.latent_dim)
         if self.inference == "kl":
             encoders = {name: m.encoder for name, m in self.modalities.items() if m.encoder}
@@ -88,19 +92,19 @@ class JMVAE(MultimodalModel):
                     f"inference='kl' needs an encoder for each modality: {missing} have none"
                 )
             self.singles = {
-                name: GaussianEncoder(encoder.clone(), self.latent_dim)
+                name: GaussianEncoder(fresh(encoder), self.latent_dim)
                 for name, encoder in encoders.items()
             }
 
     def _joint_body(self) -> nn.Module:
         if self.joint_encoder is not None and self.trunk is None:
-            return self.joint_encoder.clone()
+            return fresh(self.joint_encoder)
         if self.joint_encoder is None and self.trunk is not None:
             branches = {
-                name: None if m.branch is None else m.branch.clone()
+                name: None if m.branch is None else fresh(m.branch)
                 for name, m in self.modalities.items()
             }
-            return JointBody(branches, self.trunk.clone())
+            return JointBody(branches, fresh(self.trunk))
         raise ValueError("trunk and joint_encoder: give one of them, and not both")
 
     def posterior(
@@ -110,21 +114,23 @@ class JMVAE(MultimodalModel):
         mask: Mask | None = None,
         train: bool = False,
     ) -> Distribution:
-        names = self._given(given)
+        names = self._given(given, batch)
         if not names:
             return self.prior()
         filled = fill_absent({name: batch[name] for name in names}, mask)
-        if len(names) == len(self.modalities) or self.inference == "zero":
-            return self.joint(self._with_zeros(filled), train)
-        experts = [self.singles[name](filled[name], train) for name in names]
-        if len(names) == 1 and (mask is None or names[0] not in mask):
-            return experts[0]
         rows = filled[names[0]].shape[:1]
-        present = [
-            jnp.ones(rows, bool) if mask is None else mask.get(name, jnp.ones(rows, bool))
-            for name in names
+        there = [
+            jnp.ones(rows, bool) if mask is None else mask.get(n, jnp.ones(rows, bool))
+            for n in names
         ]
-        return product_of_experts(experts, present, prior=self.product)
+        if len(names) == len(self.modalities) or self.inference == "zero":
+            experts = [self.joint(self._with_zeros(filled), train)]
+            there = [functools.reduce(jnp.logical_or, there)]
+        else:
+            experts = [self.singles[name](filled[name], train) for name in names]
+        if mask is None and len(experts) == 1:
+            return experts[0]
+        return product_of_experts(experts, there, prior=self.product)
 
     def single_posteriors(
         self, batch: Batch, mask: Mask | None = None, train: bool = False

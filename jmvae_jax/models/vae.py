@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from jmvae_jax.distributions import Distribution, product_of_experts
-from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent
+from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent, fresh
 from jmvae_jax.types import Batch, Mask
 
 
@@ -30,7 +30,7 @@ class VAE(MultimodalModel):
         (modality,) = self.modalities.values()
         if modality.encoder is None:
             raise ValueError("modalities: the VAE's modality has encoder=None: give one")
-        self.encoder = GaussianEncoder(modality.encoder.clone(), self.latent_dim)
+        self.encoder = GaussianEncoder(fresh(modality.encoder), self.latent_dim)
 
     def posterior(
         self,
@@ -39,7 +39,7 @@ class VAE(MultimodalModel):
         mask: Mask | None = None,
         train: bool = False,
     ) -> Distribution:
-        names = self._given(given)
+        names = self._given(given, batch)
         if not names:
             return self.prior()
         q = self.encoder(fill_absent(batch, mask)[names[0]], train)

@@ -15,8 +15,7 @@ def weighted_mean(values: Array, example_weight: Array | None) -> Array:
     """Mean of `[B]`, each row counted with its weight; weights of padding are 0."""
     if example_weight is None:
         return jnp.mean(values)
-    kept = jnp.where(example_weight > 0, values, 0.0)
-    return jnp.sum(kept * example_weight) / jnp.sum(example_weight)
+    return jnp.sum(values * example_weight) / jnp.sum(example_weight)
 
 
 def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
@@ -58,6 +57,10 @@ def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
         example_weight: Array | None = None,
         train: bool = True,
     ) -> tuple[Array, tuple[Any, Any]]:
+        if example_weight is not None:
+            # A row without weight is absent in every modality: what pads it reaches no gradient.
+            counts = example_weight > 0
+            mask = {name: counts & (mask or {}).get(name, True) for name in batch}
         bound, updated = objective(
             model,
             {"params": params, **model_state},

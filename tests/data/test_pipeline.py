@@ -116,7 +116,8 @@ def test_padded_batches_hold_every_row_once_under_weight_one(batch_size):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="padded_batches leaves batch_size to range(), which names its third argument"
+    strict=True,
+    reason="padded_batches leaves batch_size to range(), which names its third argument",
 )
 def test_padded_batches_name_a_bad_batch_size():
     with pytest.raises(ValueError, match="batch_size=0"):

@@ -58,16 +58,30 @@ def by_hand(model, seed, batch, query, K):
 # Linear-Gaussian: closed form
 
 
-def test_any_evidence_is_exact_when_the_proposal_is_its_posterior():
+@pytest.fixture(scope="module")
+def exact():
+    """Every evidence under its own posterior, with one example very far from the others."""
     model = linear_gaussian()
     batch = draw_batch(model, 4)
+    for value in batch.values():
+        value[1] += 60.0
     queries = [Query(target) for target in subsets(NAMES)[1:]]
-    for num_samples in (1, 7):
-        found = estimate(model, {}, jax.random.key(1), batch, queries, num_samples)
-        expected = np.stack([truth(model, batch, query) for query in queries])
-        np.testing.assert_allclose(field(found, "value"), expected, rtol=0, atol=1e-4)
-        np.testing.assert_allclose(field(found, "ess"), num_samples, rtol=1e-5)
-        np.testing.assert_allclose(field(found, "mc_variance"), 0.0, atol=1e-6)
+    found = estimate(model, {}, jax.random.key(1), batch, queries, 3)
+    return field(found, "value"), np.stack([truth(model, batch, q) for q in queries]), found
+
+
+def test_any_evidence_is_exact_when_the_proposal_is_its_posterior(exact):
+    value, expected, found = exact
+    near = [0, 2, 3]
+    np.testing.assert_allclose(value[:, near], expected[:, near], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(field(found, "ess")[:, near], 3, rtol=1e-4)
+    np.testing.assert_allclose(field(found, "mc_variance")[:, near], 0.0, atol=1e-6)
+
+
+def test_very_different_examples_do_not_mix(exact):
+    value, expected, _ = exact
+    assert (expected[:, 1] < expected[:, 0] - 500).all()
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +157,7 @@ def test_effective_sample_size_lies_between_one_and_the_number_of_draws(wide):
 
 
 def test_the_default_proposal_is_target_and_given(wide):
-    query = Query(("w",), ("x",))
-    assert query.source == ("w", "x")
+    assert Query(("w",), ("x",)).source == ("w", "x")
     found = jm.log_likelihood(
         wide.model,
         {},
@@ -165,7 +178,7 @@ def test_bound_rises_with_the_number_of_draws_towards_the_evidence():
     # The first draws of more are those of fewer: the differences are paired.
     means = [
         field(estimate(model, {}, jax.random.key(2), batch, [joint], K), "value")[0]
-        for K in (1, 3, 10, 60)
+        for K in (1, 5, 60)
     ]
     for fewer, more in itertools.pairwise(means):
         rise = more - fewer
@@ -195,26 +208,12 @@ def test_variance_is_that_of_repeated_estimates():
         assert empirical > 1e-5
 
 
-def test_very_different_examples_do_not_mix():
-    model = linear_gaussian()
-    batch = {name: value.copy() for name, value in draw_batch(model, 3).items()}
-    for value in batch.values():
-        value[1] += 60.0
-    queries = [Query(NAMES), Query(("x",))]
-    found = field(estimate(model, {}, jax.random.key(5), batch, queries, 3), "value")
-    expected = np.stack([truth(model, batch, query) for query in queries])
-    assert (expected[:, 1] < expected[:, 0] - 1000).all()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
-
-
 @pytest.mark.parametrize("chunk_rows", [1, 1000])
 def test_log_weights_ten_thousand_apart_stay_finite_and_right(chunk_rows):
     model = linear_gaussian("x", "w", noise=0.01)
     batch = draw_batch(model, 2)
     queries = [Query(("x", "w"), (), ()), Query(("x",), ("w",), ())]
-    found = estimate(
-        model, {}, jax.random.key(6), batch, queries, 50, chunk_rows=chunk_rows
-    )
+    found = estimate(model, {}, jax.random.key(6), batch, queries, 50, chunk_rows=chunk_rows)
     weights = log_weights(model, jax.random.key(6), batch, (), ("x", "w"), 50)
     assert np.ptp(weights, axis=0).min() > 1e4
     for query, estimated in zip(queries, found, strict=True):
@@ -269,7 +268,7 @@ def test_a_mask_leaves_the_given_label_out_of_the_prior_estimator():
     )
     expected = np.where(there, both.value, alone.value)
     np.testing.assert_allclose(masked.value, expected, atol=ROUNDING)
-    assert (np.abs(np.asarray(both.value - alone.value))[~there] > 0.1).all()
+    assert (np.abs(np.asarray(both.value - alone.value))[~there] > 10 * ROUNDING).all()
     np.testing.assert_array_equal(masked.given_rows, np.where(there[:, None], batch["label"], 0))
 
 
@@ -281,7 +280,13 @@ def discrete():
     """A model of image and label, with its densities integrated over a grid of z."""
     model = zoo.ZOO["jmvae_kl_2"].model
     batch = zoo.batch_of(model, rows=6)
-    variables = jax.tree.map(lambda x: 2.0 * x, zoo.variables_of(model))
+    variables = zoo.variables_of(model)
+    # Likelihoods that depend on z; the encoders stay broad.
+    params = {
+        name: jax.tree.map(lambda x, name=name: x * (2.5 if "decoders" in name else 1.0), value)
+        for name, value in variables["params"].items()
+    }
+    variables = {"params": params}
     line = np.linspace(-7, 7, 141)
     z = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     log_prior = -0.5 * np.square(z).sum(-1) - np.log(2 * np.pi) + 2 * np.log(line[1] - line[0])
@@ -316,29 +321,50 @@ def discrete():
     )
 
 
+COPIES = 200
+
+
 @pytest.fixture(scope="module")
 def discrete_found(discrete):
-    args = (discrete.model, discrete.variables, jax.random.key(9), discrete.batch)
+    """Estimates of each query for six rows, and for many copies of the first."""
+    rows = np.concatenate([np.arange(6), np.zeros(COPIES, int)])
+    batch = {name: value[rows] for name, value in discrete.batch.items()}
+    args = (discrete.model, discrete.variables, jax.random.key(9), batch)
     queries = list(discrete.truth)
-    return dict(zip(queries, estimate(*args, queries, 3000), strict=True))
+    found = estimate(*args, queries, 1000, chunk_rows=20_000)
+    return dict(zip(queries, found, strict=True))
+
+
+def whole_variance(found):
+    """Monte-Carlo variance of each row, the shared part included."""
+    variance = np.asarray(found.mc_variance, np.float64)
+    if found.given_covariance is None:
+        return variance
+    rows, shared = np.asarray(found.given_rows), np.asarray(found.given_covariance)
+    return variance + np.einsum("bi,ij,bj->b", rows, shared, rows)
 
 
 def test_the_three_estimators_agree_with_quadrature(discrete, discrete_found):
     names = [query.estimator(discrete.model) for query in discrete.truth]
     assert names == ["importance", "importance", "prior", "ratio", "prior"]
     for query, found in discrete_found.items():
-        variance = np.asarray(found.mc_variance, np.float64)
-        if found.given_covariance is not None:
-            rows, shared = np.asarray(found.given_rows), np.asarray(found.given_covariance)
-            variance = variance + np.einsum("bi,ij,bj->b", rows, shared, rows)
-        assert variance.max() < 0.2**2, query
+        found = found.rows(6)
+        variance = whole_variance(found)
+        assert variance.max() < 0.3**2, query
         off = np.asarray(found.value, np.float64) - discrete.truth[query]
         assert (np.abs(off) < SIGMAS * np.sqrt(variance) + ROUNDING).all(), (query, off)
 
 
+def test_variance_is_that_of_repeats_for_each_estimator(discrete_found):
+    for query, found in discrete_found.items():
+        # The table of the prior estimator is the same for all: no part of this spread.
+        empirical = np.asarray(found.value, np.float64)[6:].var(ddof=1)
+        assert 0.5 < np.asarray(found.mc_variance)[6:].mean() / empirical < 2.0, query
+
+
 def test_log_p_of_each_class_and_its_covariance_agree_with_quadrature(discrete, discrete_found):
-    joint = discrete_found[Query(("image", "label"))]
-    conditional = discrete_found[Query(("image",), ("label",))]
+    joint = discrete_found[Query(("image", "label"))].rows(6)
+    conditional = discrete_found[Query(("image",), ("label",))].rows(6)
     # One proposal and its draws: all that differs is the table of classes.
     table = np.asarray(joint.value - conditional.value, np.float64)
     classes = np.asarray(discrete.batch["label"]).argmax(-1)
@@ -346,7 +372,7 @@ def test_log_p_of_each_class_and_its_covariance_agree_with_quadrature(discrete, 
     p = np.exp(discrete.log_p_class)
     covariance = (discrete.class_moments / np.outer(p, p) - 1.0) / PRIOR_DRAWS
     error = np.sqrt(np.diag(covariance))[classes]
-    assert 1e-3 < error.min()
+    assert error.min() > 1e-3
     assert error.max() < 0.05
     off = np.abs(table - discrete.log_p_class[classes])
     assert (off < SIGMAS * error + ROUNDING).all()
@@ -363,8 +389,8 @@ def test_joint_is_label_plus_image_given_label_between_our_estimators(discrete_f
     label = discrete_found[Query(("label",))]
     image = discrete_found[Query(("image",), ("label",))]
     joint = discrete_found[Query(("image", "label"))]
-    rows, shared = np.asarray(image.given_rows), np.asarray(image.given_covariance)
-    variance = label.mc_variance + np.einsum("bi,ij,bj->b", rows, shared, rows)
+    # The draws of joint and conditional are the same: what is left is the error of log p(w).
+    variance = label.mc_variance + whole_variance(image) - image.mc_variance
     off = np.asarray(label.value + image.value - joint.value)
     assert (np.abs(off) < SIGMAS * np.sqrt(variance) + ROUNDING).all()
 
@@ -388,45 +414,30 @@ def test_a_label_given_an_image_has_probabilities_that_sum_to_one(discrete):
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
 
 
-def test_variance_of_the_prior_estimator_is_that_of_repeats_with_one_table(discrete):
-    repeats = 300
-    batch = {name: jnp.repeat(value[:1], repeats, 0) for name, value in discrete.batch.items()}
-    query = Query(("image",), ("label",), ())
-    (found,) = estimate(
-        discrete.model, discrete.variables, jax.random.key(11), batch, [query], 200
-    )
-    empirical = np.asarray(found.value, np.float64).var(ddof=1)
-    assert 0.5 < np.asarray(found.mc_variance).mean() / empirical < 2.0
-
-
 # Chunks, batches and keys
 
-MIXED = [
-    Query(("image", "label", "sound")),
-    Query(("image",), ("label",)),
-    Query(("label",), ("image", "sound")),
-]
+MIXED = [Query(NAMES), Query(("x",), ("w",)), Query(("w",), ("x", "y"), ("y",))]
+NUM_MIXED = 11
 
 
 @pytest.fixture(scope="module")
 def mixed():
-    """A model of three modalities, a batch with absent parts, and keys of every example."""
-    model = zoo.ZOO["jmvae_kl_3"].model
-    mask = {"sound": jnp.array([True, False, True, True, False])}
+    """A batch of five with absent parts, and the keys of its examples."""
+    model = linear_gaussian(widen=1.5, shift=0.3)
+    mask = {"y": jnp.array([True, False, True, True, False])}
+    batch = {name: jnp.asarray(value) for name, value in draw_batch(model, 5).items()}
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
     return types.SimpleNamespace(
         model=model,
-        variables=zoo.variables_of(model),
-        batch=zoo.batch_of(model),
+        batch=batch,
         mask=mask,
-        keys=lambda: jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(12), jnp.arange(5)),
+        keys=lambda: fold(jax.random.key(12), jnp.arange(5)),
     )
 
 
 @pytest.fixture(scope="module")
 def mixed_found(mixed):
-    return estimate(
-        mixed.model, mixed.variables, mixed.keys(), mixed.batch, MIXED, 20, mask=mixed.mask
-    )
+    return estimate(mixed.model, {}, mixed.keys(), mixed.batch, MIXED, NUM_MIXED, mask=mixed.mask)
 
 
 def assert_same(found, expected, **tolerance):
@@ -435,15 +446,15 @@ def assert_same(found, expected, **tolerance):
         np.testing.assert_allclose(field(found, name), field(expected, name), **tolerance)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 7, 50])
+@pytest.mark.parametrize("chunk_rows", [1, 7, 25])
 def test_the_result_does_not_depend_on_the_chunks(mixed, mixed_found, chunk_rows):
     found = estimate(
         mixed.model,
-        mixed.variables,
+        {},
         mixed.keys(),
         mixed.batch,
         MIXED,
-        20,
+        NUM_MIXED,
         mixed.mask,
         chunk_rows,
     )
@@ -455,7 +466,7 @@ def test_the_result_does_not_depend_on_the_batch(mixed, mixed_found):
         keys, batch, mask = jax.tree.map(
             lambda x, row=row: x[row : row + 1], (mixed.keys(), mixed.batch, mixed.mask)
         )
-        found = estimate(mixed.model, mixed.variables, keys, batch, MIXED, 20, mask=mask)
+        found = estimate(mixed.model, {}, keys, batch, MIXED, NUM_MIXED, mask=mask)
         expected = [
             Estimate(e.value[row : row + 1], e.mc_variance[row : row + 1], e.ess[row : row + 1])
             for e in mixed_found
@@ -465,15 +476,13 @@ def test_the_result_does_not_depend_on_the_batch(mixed, mixed_found):
 
 @pytest.mark.parametrize("kind", [jax.random.key, jax.random.PRNGKey])
 def test_one_key_is_folded_with_the_row_numbers(mixed, mixed_found, kind):
-    found = estimate(
-        mixed.model, mixed.variables, kind(12), mixed.batch, MIXED, 20, mask=mixed.mask
-    )
+    found = estimate(mixed.model, {}, kind(12), mixed.batch, MIXED, NUM_MIXED, mask=mixed.mask)
     assert_same(found, mixed_found, rtol=1e-6, atol=1e-6)
 
 
 def test_another_key_gives_another_estimate(mixed, mixed_found):
     found = estimate(
-        mixed.model, mixed.variables, jax.random.key(13), mixed.batch, MIXED, 20, mask=mixed.mask
+        mixed.model, {}, jax.random.key(13), mixed.batch, MIXED, NUM_MIXED, mask=mixed.mask
     )
     assert (np.abs(field(found, "value") - field(mixed_found, "value")) > 1e-4).mean() > 0.9
 
@@ -625,10 +634,12 @@ def test_keys_of_another_shape_are_refused():
 
 
 def test_a_modality_that_no_query_names_may_be_missing():
-    model, variables, batch = some_args()
-    args = (model, variables, jax.random.key(0), {"image": batch["image"]})
-    found = jm.log_likelihood(*args, target=("image",), num_samples=2)
-    assert np.isfinite(found).all()
+    model = linear_gaussian("x", "w")
+    batch = draw_batch(model, 3)
+    found = jm.log_likelihood(
+        model, {}, jax.random.key(0), {"x": batch["x"]}, target=("x",), num_samples=1
+    )
+    np.testing.assert_allclose(found, evidence(model, batch, ("x",)), atol=1e-4)
 
 
 @pytest.mark.xfail(
@@ -638,8 +649,8 @@ def test_a_modality_that_no_query_names_may_be_missing():
 )
 @pytest.mark.parametrize("chunk_rows", [0, -1])
 def test_chunks_without_rows_are_refused(chunk_rows):
-    model, variables, batch = some_args()
-    args = (model, variables, jax.random.key(0), batch, [Query(("image",))])
+    model = linear_gaussian("x")
+    args = (model, {}, jax.random.key(0), draw_batch(model, 3), [Query(("x",))])
     refused = False
     try:
         estimate(*args, num_samples=2, chunk_rows=chunk_rows)
@@ -649,17 +660,13 @@ def test_chunks_without_rows_are_refused(chunk_rows):
 
 
 @pytest.mark.xfail(strict=True, reason="a modality named twice enters the weights twice")
-@pytest.mark.parametrize("query", [Query(("x", "x")), Query(("x",), ("w", "w"))])
-def test_a_modality_named_twice_is_refused_or_counts_once(query):
+@pytest.mark.parametrize(
+    ("query", "word"), [(Query(("x", "x")), "target"), (Query(("x",), ("w", "w")), "given")]
+)
+def test_a_modality_named_twice_is_refused(query, word):
     model = linear_gaussian("x", "w")
-    batch = draw_batch(model, 3)
-    once = Query(tuple(dict.fromkeys(query.target)), tuple(dict.fromkeys(query.given)))
-    try:
-        twice = estimate(model, {}, jax.random.key(0), batch, [query], 50)
-    except ValueError:
-        return
-    (alone,) = estimate(model, {}, jax.random.key(0), batch, [once], 50)
-    np.testing.assert_allclose(twice[0].value, alone.value, atol=ROUNDING)
+    with pytest.raises(ValueError, match=word):
+        estimate(model, {}, jax.random.key(0), draw_batch(model, 3), [query], 1)
 
 
 @pytest.mark.xfail(strict=True, reason="only target is checked before tuple() takes it apart")
@@ -673,6 +680,6 @@ def test_a_bare_string_is_refused_as_one(argument):
             jax.random.key(0),
             draw_batch(model, 3),
             target=("x",),
-            num_samples=2,
+            num_samples=1,
             **{argument: "w"},
         )

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,9 @@ KL, ZERO = zoo.ZOO["jmvae_kl_3"].model, zoo.ZOO["jmvae_zero_2"].model
 
 def defect(reason):
     return pytest.mark.xfail(strict=True, reason=reason)
+
+
+variables_of = functools.cache(zoo.variables_of)
 
 
 def size(tree):
@@ -110,7 +115,7 @@ def test_linens_own_modules_are_templates_as_well(body, key):
 
 @pytest.mark.parametrize("given", ["image", "label"])
 def test_zero_reads_zeros_in_the_place_of_what_is_not_given(given):
-    variables, batch = zoo.variables_of(ZERO), zoo.batch_of(ZERO)
+    variables, batch = variables_of(ZERO), zoo.batch_of(ZERO)
     zeros = {n: v if n == given else jnp.zeros_like(v) for n, v in batch.items()}
     q = ZERO.apply(variables, batch, given=(given,), method="posterior")
     joint = ZERO.apply(variables, zeros, method="posterior")
@@ -121,7 +126,7 @@ def test_zero_reads_zeros_in_the_place_of_what_is_not_given(given):
 @pytest.mark.parametrize("name", ["jmvae_zero_2", "jmvae_kl_2", "jmvae_kl_3"])
 def test_a_masked_row_goes_through_the_joint_encoder_with_zeros(name):
     model = zoo.ZOO[name].model
-    variables, batch = zoo.variables_of(model), zoo.batch_of(model)
+    variables, batch = variables_of(model), zoo.batch_of(model)
     mask = {"label": jnp.array([True, False, True, False, False])}
     q = model.apply(variables, batch, mask=mask, method="posterior")
     zeros = {**batch, "label": batch["label"] * mask["label"][:, None]}
@@ -132,7 +137,7 @@ def test_a_masked_row_goes_through_the_joint_encoder_with_zeros(name):
 
 def gradients_of_posterior(model, given=None, mask=None):
     """Of the sum of its moments, by the parameters and by the inputs."""
-    variables, batch = zoo.variables_of(model), zoo.batch_of(model)
+    variables, batch = variables_of(model), zoo.batch_of(model)
 
     @jax.jit
     @jax.grad
@@ -187,7 +192,7 @@ def test_a_masked_row_is_not_read(model, given):
 
 
 def singles_of(model, batch):
-    return model.apply(zoo.variables_of(model), batch, method="single_posteriors")
+    return model.apply(variables_of(model), batch, method="single_posteriors")
 
 
 @pytest.mark.parametrize("product", ["once", "each"])
@@ -195,9 +200,7 @@ def test_a_part_of_the_modalities_has_the_product_of_its_single_encoders(product
     model, batch = KL.clone(product=product), zoo.batch_of(KL)
     singles = singles_of(model, batch)
     assert set(singles) == {"image", "label", "sound"}
-    found = model.apply(
-        zoo.variables_of(model), batch, given=("sound", "image"), method="posterior"
-    )
+    found = model.apply(variables_of(model), batch, given=("sound", "image"), method="posterior")
     expected = product_of_experts([singles["image"], singles["sound"]], prior=product)
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
     np.testing.assert_allclose(found.variance, expected.variance, rtol=1e-6)
@@ -208,7 +211,7 @@ def test_a_part_of_the_modalities_has_the_product_of_its_single_encoders(product
 
 
 def test_a_row_of_a_product_falls_back_to_what_it_has():
-    variables, batch = zoo.variables_of(KL), zoo.batch_of(KL)
+    variables, batch = variables_of(KL), zoo.batch_of(KL)
     singles = singles_of(KL, batch)
     mask = {
         "image": jnp.array([True, True, False, False, True]),
@@ -224,7 +227,7 @@ def test_a_row_of_a_product_falls_back_to_what_it_has():
 
 
 def test_a_single_encoder_without_its_modality_is_the_prior():
-    variables, batch = zoo.variables_of(KL), zoo.batch_of(KL)
+    variables, batch = variables_of(KL), zoo.batch_of(KL)
     there = jnp.array([True, False, True, True, True])
     found = KL.apply(variables, batch, given=("image",), mask={"image": there}, method="posterior")
     single = singles_of(KL, batch)["image"]

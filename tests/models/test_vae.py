@@ -13,6 +13,7 @@ import jmvae_jax as jm
 from jmvae_jax.distributions import positive_variance
 
 VAE = zoo.ZOO["vae"].model
+variables_of = functools.cache(zoo.variables_of)
 
 
 def vae_of(decoder=zoo.BODY, encoder=zoo.BODY, likelihood="normal", shape=(3,)):
@@ -32,7 +33,7 @@ def test_the_parameters_are_as_many_as_the_papers(key):
 
 
 def test_the_encoder_is_its_body_and_two_linear_heads():
-    variables, batch = zoo.variables_of(VAE), zoo.batch_of(VAE)
+    variables, batch = variables_of(VAE), zoo.batch_of(VAE)
     q = VAE.apply(variables, batch, method="posterior")
     params = jax.tree.map(np.asarray, variables["params"]["encoder"])
     body, heads = params["body"]["Dense_0"], params["heads"]
@@ -43,7 +44,7 @@ def test_the_encoder_is_its_body_and_two_linear_heads():
 
 
 def test_an_absent_row_has_the_prior_and_the_others_keep_their_posterior():
-    variables, batch = zoo.variables_of(VAE), zoo.batch_of(VAE)
+    variables, batch = variables_of(VAE), zoo.batch_of(VAE)
     there = np.array([True, False, True, True, False])
     q = VAE.apply(variables, batch, mask={"image": jnp.asarray(there)}, method="posterior")
     whole = VAE.apply(variables, batch, method="posterior")
@@ -54,7 +55,7 @@ def test_an_absent_row_has_the_prior_and_the_others_keep_their_posterior():
 
 
 def test_a_vae_has_no_single_encoders():
-    singles = VAE.apply(zoo.variables_of(VAE), zoo.batch_of(VAE), method="single_posteriors")
+    singles = VAE.apply(variables_of(VAE), zoo.batch_of(VAE), method="single_posteriors")
     assert singles == {}
 
 

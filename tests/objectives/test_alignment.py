@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ import jmvae_jax as jm
 from jmvae_jax.distributions import example_keys, gaussian, kl_divergence, sample
 from jmvae_jax.objectives import kl_alignment
 
-ALIGNED = pytest.mark.parametrize("name", ["jmvae_kl_1", "jmvae_kl_2", "jmvae_kl_3"])
+ALIGNED = pytest.mark.parametrize("name", ["jmvae_kl_1", "jmvae_kl_3"])
 RNG = np.random.default_rng(0)
 MEANS = RNG.normal(size=(3, 4, 2)).astype(np.float32)
 VARIANCES = RNG.uniform(0.2, 2.0, (3, 4, 2)).astype(np.float32)
@@ -23,6 +25,7 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@functools.cache
 def case(name):
     model = zoo.ZOO[name].model
     return model, zoo.variables_of(model), zoo.batch_of(model)

@@ -1,0 +1,60 @@
+"""Likelihood families by name, Gaussian posteriors, products of experts, divergences, sampling.
+
+Everything here is a `numpyro.distributions` object, built without argument validation, or an
+operation on such objects. Parameters and values are float32.
+
+Sampling has one rule (`sample`): the shape of the keys is the shape of the draws, so noise
+belongs to an example and not to a batch, and the same example draws the same numbers on any
+device, in any chunk and under any padding.
+"""
+
+from numpyro.distributions import Distribution
+
+from jmvae_jax.distributions.families import (
+    FAMILIES,
+    Family,
+    OneHotCategorical,
+    as_event,
+    bernoulli,
+    categorical,
+    laplace,
+    laplace_learned,
+    likelihood_family,
+    normal,
+    normal_learned,
+    predicted_parameters,
+)
+from jmvae_jax.distributions.posteriors import (
+    gaussian,
+    kl_divergence,
+    moments,
+    positive_variance,
+    product_of_experts,
+    standard_normal,
+)
+from jmvae_jax.distributions.sampling import example_keys, sample, unpack
+
+__all__ = [
+    "FAMILIES",
+    "Distribution",
+    "Family",
+    "OneHotCategorical",
+    "as_event",
+    "bernoulli",
+    "categorical",
+    "example_keys",
+    "gaussian",
+    "kl_divergence",
+    "laplace",
+    "laplace_learned",
+    "likelihood_family",
+    "moments",
+    "normal",
+    "normal_learned",
+    "positive_variance",
+    "predicted_parameters",
+    "product_of_experts",
+    "sample",
+    "standard_normal",
+    "unpack",
+]

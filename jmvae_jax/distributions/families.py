@@ -1,0 +1,148 @@
+"""Likelihood families by name: functions from arrays to distributions."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import Distribution, constraints
+
+from jmvae_jax.types import Array, Key
+
+Family = Callable[..., Distribution]
+
+SCALE_FLOOR = float(jnp.finfo(jnp.float32).eps)
+"""Added to every learned scale, 1.19e-7."""
+
+
+class OneHotCategorical(Distribution):
+    """A categorical variable whose values are one-hot vectors.
+
+    Args:
+      logits: `[..., C]`, unnormalised log-probabilities.
+
+    `sample` gives one-hot floats `[..., C]`, `mean` the probabilities `[..., C]`, and
+    `log_prob(value)` is `sum_c value_c log softmax(logits)_c`, in nats, of shape `[...]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jmvae_jax.distributions import OneHotCategorical
+      >>> print(OneHotCategorical(jnp.zeros(4)).log_prob(jnp.array([0.0, 1.0, 0.0, 0.0])))
+      -1.3862944
+    """
+
+    arg_constraints: ClassVar = {"logits": constraints.real_vector}
+    support = constraints.simplex
+    pytree_data_fields = ("logits",)
+
+    def __init__(self, logits: Array, *, validate_args: bool | None = None):
+        self.logits = logits
+        super().__init__(
+            batch_shape=logits.shape[:-1],
+            event_shape=logits.shape[-1:],
+            validate_args=validate_args,
+        )
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+        shape = sample_shape + self.batch_shape
+        drawn = jax.random.categorical(key, self.logits, shape=shape)
+        return jax.nn.one_hot(drawn, self.event_shape[-1], dtype=self.logits.dtype)
+
+    def log_prob(self, value: Array) -> Array:
+        # An impossible class that did not occur counts nothing: 0, not 0 times -inf.
+        terms = jnp.where(value == 0, 0.0, value * jax.nn.log_softmax(self.logits))
+        return jnp.sum(terms, axis=-1)
+
+    @property
+    def mean(self) -> Array:
+        return jax.nn.softmax(self.logits)
+
+
+class Bernoulli(dist.BernoulliLogits):
+    """NumPyro's, with the right gradient at logit 0, where theirs is 0 or 1 (a zero head)."""
+
+    def log_prob(self, value: Array) -> Array:
+        return value * self.logits - jax.nn.softplus(self.logits)
+
+
+def _scale(raw: Array) -> Array:
+    return jax.nn.softplus(raw) + SCALE_FLOOR
+
+
+def bernoulli(logits: Array) -> Distribution:
+    """Independent binary values (or probabilities in [0, 1]) under `logits`."""
+    return Bernoulli(logits, validate_args=False)
+
+
+def categorical(logits: Array) -> Distribution:
+    """A one-hot vector along the last axis under `logits` `[..., C]`."""
+    return OneHotCategorical(logits, validate_args=False)
+
+
+def normal(loc: Array, scale: float = 1.0) -> Distribution:
+    """Gaussian values around `loc` with a fixed deviation."""
+    return dist.Normal(loc, scale, validate_args=False)
+
+
+def normal_learned(loc: Array, raw_scale: Array) -> Distribution:
+    """Gaussian values with the learned deviation `softplus(raw_scale) + 1.19e-7`."""
+    return dist.Normal(loc, _scale(raw_scale), validate_args=False)
+
+
+def laplace(loc: Array, scale: float = 1.0) -> Distribution:
+    """Laplace values around `loc` with a fixed scale."""
+    return dist.Laplace(loc, scale, validate_args=False)
+
+
+def laplace_learned(loc: Array, raw_scale: Array) -> Distribution:
+    """Laplace values with the learned scale `softplus(raw_scale) + 1.19e-7`."""
+    return dist.Laplace(loc, _scale(raw_scale), validate_args=False)
+
+
+FAMILIES: Mapping[str, Family] = {
+    family.__name__: family
+    for family in (bernoulli, categorical, normal, normal_learned, laplace, laplace_learned)
+}
+
+
+def likelihood_family(likelihood: str | Family) -> Family:
+    """The family named `likelihood`, or the callable itself.
+
+    A family is any callable from arrays `[..., *shape]` to a distribution over such values. Its
+    positional parameters without a default are what a decoder must predict; the others are
+    settings (`functools.partial(normal, scale=0.1)`).
+
+    Raises:
+      ValueError: no family has that name.
+    """
+    if callable(likelihood):
+        return likelihood
+    if likelihood not in FAMILIES:
+        raise ValueError(
+            f"likelihood={likelihood!r} is not known: give one of {sorted(FAMILIES)}, or a "
+            "callable from arrays to a numpyro distribution"
+        )
+    return FAMILIES[likelihood]
+
+
+def predicted_parameters(family: Family) -> tuple[str, ...]:
+    """Names of the arrays that a decoder predicts for `family`: `("loc", "raw_scale")`, say."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = tuple(
+        name
+        for name, parameter in inspect.signature(family).parameters.items()
+        if parameter.kind in positional and parameter.default is inspect.Parameter.empty
+    )
+    if not names:
+        raise ValueError(
+            f"likelihood={family!r} has no positional parameter without a default, so there is "
+            "nothing that a decoder could predict for it"
+        )
+    return names
+
+
+def as_event(distribution: Distribution, ndim: int) -> Distribution:
+    """The same distribution with its last `ndim` axes as one event."""
+    return distribution.to_event(ndim - distribution.event_dim)

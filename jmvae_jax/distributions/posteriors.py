@@ -1,0 +1,92 @@
+"""Gaussian posteriors, their divergences and their products."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import Distribution
+
+from jmvae_jax.types import Array
+
+VARIANCE_FLOOR = float(jnp.finfo(jnp.float32).eps)
+"""Added to every softplus variance, as in the authors' code (1.19e-7)."""
+
+
+def gaussian(mean: Array, variance: Array) -> Distribution:
+    """Diagonal Gaussian over `[..., D]` from its mean and variance."""
+    return dist.Normal(mean, jnp.sqrt(variance), validate_args=False).to_event(1)
+
+
+def positive_variance(raw: Array) -> Array:
+    """`softplus(raw) + 1.19e-7`, the paper's variance from a linear layer."""
+    return jax.nn.softplus(raw) + VARIANCE_FLOOR
+
+
+def standard_normal(dim: int) -> Distribution:
+    """`N(0, I)` over `[dim]`, without batch axes."""
+    return gaussian(jnp.zeros(dim), jnp.ones(dim))
+
+
+def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> Array:
+    """`KL(p || q)` in nats, over the batch shape: `E_p[log p(z) - log q(z)]`.
+
+    In closed form where there is one, otherwise the one-sample estimate at `z`, a draw from `p`.
+
+    Raises:
+      ValueError: there is no closed form and `z` was not given.
+    """
+    try:
+        return dist.kl_divergence(p, q)
+    except NotImplementedError:
+        if z is None:
+            raise ValueError(
+                f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
+                "draw from the first"
+            ) from None
+        return p.log_prob(z) - q.log_prob(z)
+
+
+def moments(distribution: Distribution) -> tuple[Array, Array]:
+    """Mean and variance of a diagonal Gaussian, each `[..., D]`."""
+    return distribution.mean, distribution.variance
+
+
+def product_of_experts(
+    experts: Sequence[Distribution],
+    present: Sequence[Array] | None = None,
+    *,
+    prior: str = "once",
+) -> Distribution:
+    """Product of diagonal Gaussian posteriors of the same latent, all under the prior N(0, I).
+
+    Each posterior already contains the prior. With `prior="once"` the surplus copies are divided
+    out: `L_m = max(1/var_m, 1)`, `L = sum_m L_m - (n - 1)`, `mean = (sum_m L_m mu_m) / L` over
+    the `n` experts of a row. It is always proper, a row with one expert keeps that expert as it
+    is, and a row with none has the prior. `prior="each"` is the plain product `L = sum_m 1/var_m`.
+
+    Args:
+      experts: diagonal Gaussians over `[B, D]`.
+      present: for each expert `bool[B]`, true where the row has it; None: everywhere.
+      prior: "once" or "each".
+
+    Raises:
+      ValueError: no expert, or an unknown `prior`.
+    """
+    if not experts:
+        raise ValueError("experts is empty: a product needs at least one")
+    if prior not in ("once", "each"):
+        raise ValueError(f"prior={prior!r}: expected 'once' or 'each'")
+    means, variances = (jnp.stack(parts) for parts in zip(*map(moments, experts), strict=True))
+    there = jnp.ones(means.shape[:-1], bool) if present is None else jnp.stack(list(present))
+    there = there[..., None]
+    count = jnp.sum(there, axis=0)
+    precisions = 1.0 / variances
+    if prior == "once":
+        precisions = jnp.where(count > 1, jnp.maximum(precisions, 1.0), precisions)
+        surplus = count - 1
+    else:
+        surplus = -(count == 0).astype(precisions.dtype)
+    total = jnp.sum(jnp.where(there, precisions, 0.0), axis=0) - surplus
+    mean = jnp.sum(jnp.where(there, precisions * means, 0.0), axis=0) / total
+    return gaussian(mean, 1.0 / total)

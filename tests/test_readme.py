@@ -1,0 +1,77 @@
+"""What the README shows runs: its Python as it stands, its commands in smoke form."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def run(words, folder, data_dir):
+    environment = {**os.environ, "TFDS_DATA_DIR": str(data_dir), "XLA_FLAGS": ""}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def train(config, workdir, folder, data_dir, *flags):
+    script = str(ROOT / "experiments" / "train.py")
+    run([sys.executable, script, config, f"--workdir={workdir}", *flags], folder, data_dir)
+
+
+def test_the_python_examples_run_from_top_to_bottom(mnist_dir, tmp_path, monkeypatch):
+    config = f"--config={ROOT / 'experiments' / 'configs' / 'mnist.py'}:jmvae_kl,smoke"
+    train(config, "runs/mnist_jmvae_kl_5_epochs", tmp_path, mnist_dir)
+    monkeypatch.chdir(tmp_path)
+    # One clone, one session: somebody who types the blocks one after the other.
+    namespace = {"__name__": "readme"}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert namespace["digits"].shape == (8, 10, 28, 28, 1)
+    assert namespace["logp"].shape == (32,)
+    assert np.isfinite(float(namespace["elbo"]))
+    assert np.isfinite(namespace["bound"].elbo).all()
+    assert np.isfinite(float(namespace["loss"]))
+
+
+def test_every_target_and_file_that_is_named_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_smoke_form(mnist_dir, tmp_path):
+    experiments = tmp_path / "experiments"
+    experiments.symlink_to(ROOT / "experiments")
+    commands = [
+        shlex.split(line)
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if line.startswith("python experiments/") and "fashion" not in line
+    ]
+    assert len(commands) == 3
+    for _, script, *flags in commands:
+        smoke = [f"{flag},smoke" if flag.startswith("--config=") else flag for flag in flags]
+        smoke = [flag for flag in smoke if not flag.startswith("--config.train.epochs")]
+        smoke = [re.sub(r"num_samples=\d+", "num_samples=5", flag) for flag in smoke]
+        if "evaluate" in script:
+            smoke.append("--num_examples=50")
+        run([sys.executable, script, *smoke], tmp_path, mnist_dir)
+    assert (tmp_path / "runs" / "kl" / "results.json").exists()
+    assert (tmp_path / "runs" / "kl" / "digits.png").exists()
