@@ -52,7 +52,7 @@ class LinearGaussian(jm.MultimodalModel):
         pass
 
     def posterior(self, batch, given=None, mask=None, train=False):
-        names = self._given(given)
+        names = [name for name in self.modalities if given is None or name in given]
         if not names:
             return self.prior()
         filled = fill_absent({name: batch[name] for name in names}, mask)

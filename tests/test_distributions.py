@@ -12,7 +12,6 @@ import scipy.stats
 from jmvae_jax import distributions
 from jmvae_jax.distributions import (
     FAMILIES,
-    VARIANCE_FLOOR,
     as_event,
     categorical,
     example_keys,
@@ -31,15 +30,8 @@ RNG = np.random.default_rng(0)
 LOC = RNG.normal(size=(4, 3)).astype(np.float32)
 RAW = RNG.normal(size=(4, 3)).astype(np.float32)
 VALUES = RNG.normal(size=(4, 3)).astype(np.float32)
-SCALE = np.logaddexp(0, RAW) + VARIANCE_FLOOR
+SCALE = np.logaddexp(0, RAW) + np.finfo(np.float32).eps
 LOGITS = np.array([-50.0, -3.0, 0.0, 2.0, 50.0], np.float32)
-
-
-def defect(reason):
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
-bernoulli_at_zero = defect("numpyro's BernoulliLogits has the gradient x, not x - 1/2, at logit 0")
 
 
 def row_keys(rows, seed=0):
@@ -86,7 +78,7 @@ def test_bernoulli_is_exact_in_its_logits_also_where_the_probability_saturates(v
     [
         -50.0,
         -3.0,
-        pytest.param(0.0, marks=bernoulli_at_zero),
+        0.0,
         2.0,
         50.0,
     ],
@@ -140,7 +132,6 @@ def test_one_hot_categorical_passes_through_jit_and_grad():
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
-@defect("0 * -inf is NaN in OneHotCategorical.log_prob")
 def test_one_hot_categorical_with_an_excluded_class_still_scores_the_others():
     distribution = categorical(jnp.array([0.0, 0.0, -jnp.inf]))
     found = distribution.log_prob(jnp.array([1.0, 0.0, 0.0]))
@@ -337,22 +328,19 @@ def test_unpack_broadcasts_to_the_batch_shape_that_it_is_given():
     )
 
 
-@defect("unpack looks through one Independent only, as_event adds a second")
 def test_event_axes_added_in_two_steps_are_sampled_as_one():
     """What `as_event` makes of a user's family that already has some event axes."""
     family = dist.Normal(jnp.zeros((4, 3, 2)), 1.0, validate_args=False).to_event(1)
     assert sample(as_event(family, 2), row_keys(4)).shape == (4, 3, 2)
 
 
-@defect("unpack takes numpyro's cached properties for constructor arguments")
 @pytest.mark.parametrize("read", ["covariance_matrix", "precision_matrix"])
 def test_reading_a_property_does_not_change_what_can_be_sampled(read):
     q = dist.MultivariateNormal(jnp.zeros((4, 3)), scale_tril=jnp.eye(3), validate_args=False)
-    assert getattr(q, read).shape == (4, 3, 3)
+    assert getattr(q, read).shape[-2:] == (3, 3)
     assert sample(q, row_keys(4)).shape == (4, 3)
 
 
-@defect("unpack gives MultivariateNormal two of its alternative parameters")
 @pytest.mark.parametrize("given", ["covariance_matrix", "precision_matrix"])
 def test_a_multivariate_normal_is_sampled_however_it_was_parameterised(given):
     q = dist.MultivariateNormal(jnp.zeros((4, 3)), **{given: jnp.eye(3)}, validate_args=False)

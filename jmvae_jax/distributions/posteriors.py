@@ -83,10 +83,13 @@ def product_of_experts(
     count = jnp.sum(there, axis=0)
     precisions = 1.0 / variances
     if prior == "once":
-        precisions = jnp.where(count > 1, jnp.maximum(precisions, 1.0), precisions)
+        precisions = jnp.maximum(precisions, 1.0)
         surplus = count - 1
     else:
         surplus = -(count == 0).astype(precisions.dtype)
     total = jnp.sum(jnp.where(there, precisions, 0.0), axis=0) - surplus
     mean = jnp.sum(jnp.where(there, precisions * means, 0.0), axis=0) / total
-    return gaussian(mean, 1.0 / total)
+    alone = [jnp.sum(jnp.where(there, part, 0.0), axis=0) for part in (means, variances)]
+    return gaussian(
+        jnp.where(count == 1, alone[0], mean), jnp.where(count == 1, alone[1], 1.0 / total)
+    )

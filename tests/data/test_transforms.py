@@ -15,8 +15,9 @@ def example_keys(seed, rows):
     return jax.random.split(jax.random.key(seed), rows)
 
 
-@pytest.mark.parametrize("pixel", [0, 1, 127, 128, 254, 255])
-@pytest.mark.parametrize("columns", [250, 251])
+@pytest.mark.parametrize(
+    ("pixel", "columns"), [(128, 250), *((pixel, 251) for pixel in (0, 1, 127, 128, 254, 255))]
+)
 def test_a_pixel_is_one_as_often_as_its_value(pixel, columns):
     rows = DRAWS // columns
     pixels = jnp.full((rows, columns, 1), pixel, jnp.uint8)
@@ -121,7 +122,7 @@ def evaluation_part(rows, transforms=TRANSFORMS):
     return evaluation_batch(transforms, stored | {"index": np.asarray(rows, np.int32) + 100})
 
 
-@pytest.mark.parametrize("rows", [[2], [3, 0], [1, 1, 2, 3, 0]])
+@pytest.mark.parametrize("rows", [[3, 0], [1, 1, 2, 3, 0]])
 def test_an_evaluated_example_is_the_same_in_any_batch(rows):
     whole, whole_noise = evaluation_part([0, 1, 2, 3])
     part, noise = evaluation_part(rows)

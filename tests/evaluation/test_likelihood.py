@@ -88,7 +88,7 @@ def test_very_different_examples_do_not_mix(exact):
 def wide():
     """Every target, given and proposal of three modalities, from a wide and shifted proposal."""
     model = linear_gaussian(widen=1.8, shift=0.2)
-    batch, seed, num_samples = draw_batch(model, 6), 1, 2000
+    batch, seed, num_samples = draw_batch(model, 6), 1, 1999
     queries = [
         Query(target, given, proposal)
         for target in subsets(NAMES)[1:]
@@ -156,45 +156,34 @@ def test_effective_sample_size_lies_between_one_and_the_number_of_draws(wide):
     assert (np.asarray(far.ess) < np.asarray(near.ess)).all()
 
 
-def test_the_default_proposal_is_target_and_given(wide):
-    assert Query(("w",), ("x",)).source == ("w", "x")
-    found = jm.log_likelihood(
-        wide.model,
-        {},
-        jax.random.key(wide.seed),
-        wide.batch,
-        target=["w"],
-        given=["x"],
-        num_samples=wide.num_samples,
-    )
-    named = wide.by[Query(("w",), ("x",), ("x", "w"))].value
-    np.testing.assert_allclose(found, named, atol=ROUNDING)
-
-
-def test_bound_rises_with_the_number_of_draws_towards_the_evidence():
+@pytest.fixture(scope="module")
+def rising():
+    """Joint estimates of many examples from few draws and from more: the first are the same."""
     model = linear_gaussian(widen=3.0, shift=0.5)
-    rows, joint = 400, Query(NAMES)
-    batch = draw_batch(model, rows)
-    # The first draws of more are those of fewer: the differences are paired.
-    means = [
+    batch, joint = draw_batch(model, 400), Query(NAMES)
+    values = [
         field(estimate(model, {}, jax.random.key(2), batch, [joint], K), "value")[0]
         for K in (1, 5, 60)
     ]
-    for fewer, more in itertools.pairwise(means):
-        rise = more - fewer
-        assert rise.mean() > 3 * rise.std() / np.sqrt(rows)
-    gap = truth(model, batch, joint) - means[-1]
-    assert -3 * gap.std() / np.sqrt(rows) < gap.mean() < 0.1
+    return types.SimpleNamespace(
+        model=model, batch=batch, values=values, truth=truth(model, batch, joint)
+    )
 
 
-def test_one_draw_is_a_one_sample_bound_by_hand():
-    model = linear_gaussian("x", "w", widen=1.5, shift=-0.3)
-    batch = draw_batch(model, 5)
-    query = Query(("x", "w"))
-    (found,) = estimate(model, {}, jax.random.key(3), batch, [query], 1)
-    expected = log_weights(model, jax.random.key(3), batch, ("x", "w"), ("x", "w"), 1)[0]
-    np.testing.assert_allclose(found.value, expected, atol=1e-4)
-    np.testing.assert_allclose(found.ess, 1.0, rtol=1e-6)
+def test_bound_rises_with_the_number_of_draws_towards_the_evidence(rising):
+    def stderr(values):
+        return values.std(ddof=1) / np.sqrt(len(values))
+
+    for fewer, more in itertools.pairwise(rising.values):
+        assert (more - fewer).mean() > 3 * stderr(more - fewer)
+    gap = rising.truth - rising.values[-1]
+    assert -3 * stderr(gap) < gap.mean() < 0.1
+
+
+def test_one_draw_is_a_one_sample_bound_by_hand(rising):
+    key = jax.random.key(2)
+    expected = log_weights(rising.model, key, rising.batch, NAMES, NAMES, 1)[0]
+    np.testing.assert_allclose(rising.values[0], expected, atol=ROUNDING)
 
 
 def test_variance_is_that_of_repeated_estimates():
@@ -208,12 +197,11 @@ def test_variance_is_that_of_repeated_estimates():
         assert empirical > 1e-5
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 1000])
-def test_log_weights_ten_thousand_apart_stay_finite_and_right(chunk_rows):
+def test_log_weights_ten_thousand_apart_stay_finite_and_right():
     model = linear_gaussian("x", "w", noise=0.01)
     batch = draw_batch(model, 2)
     queries = [Query(("x", "w"), (), ()), Query(("x",), ("w",), ())]
-    found = estimate(model, {}, jax.random.key(6), batch, queries, 50, chunk_rows=chunk_rows)
+    found = estimate(model, {}, jax.random.key(6), batch, queries, 50, chunk_rows=7)
     weights = log_weights(model, jax.random.key(6), batch, (), ("x", "w"), 50)
     assert np.ptp(weights, axis=0).min() > 1e4
     for query, estimated in zip(queries, found, strict=True):
@@ -252,24 +240,6 @@ def test_a_masked_row_has_the_estimate_of_what_it_has():
         elif given:
             expected = alone[Query(("x",), given)].value[row]
             np.testing.assert_allclose(conditional[row], expected, atol=ROUNDING)
-
-
-def test_a_mask_leaves_the_given_label_out_of_the_prior_estimator():
-    model = zoo.ZOO["jmvae_zero_2"].model
-    batch, variables = zoo.batch_of(model), zoo.variables_of(model)
-    there = np.array([True, False, True, False, True])
-    filled = batch | {"label": jnp.where(there[:, None], batch["label"], jnp.nan)}
-    conditional = Query(("image",), ("label",))
-    (masked,) = estimate(
-        model, variables, jax.random.key(8), filled, [conditional], 30, mask={"label": there}
-    )
-    both, alone = estimate(
-        model, variables, jax.random.key(8), batch, [conditional, Query(("image",))], 30
-    )
-    expected = np.where(there, both.value, alone.value)
-    np.testing.assert_allclose(masked.value, expected, atol=ROUNDING)
-    assert (np.abs(np.asarray(both.value - alone.value))[~there] > 10 * ROUNDING).all()
-    np.testing.assert_array_equal(masked.given_rows, np.where(there[:, None], batch["label"], 0))
 
 
 # A discrete modality: quadrature over z
@@ -315,8 +285,9 @@ def discrete():
             Query(("label",)): integral(log_label),
             Query(("image",), ("label",)): integral(log_image + log_label) - integral(log_label),
             Query(("label",), ("image",)): integral(log_image + log_label) - integral(log_image),
-            Query(("image",), ("label",), ("label",)): integral(log_image + log_label)
+            Query(("image",), ("label",), ("image",)): integral(log_image + log_label)
             - integral(log_label),
+            Query(("image",)): integral(log_image),
         },
     )
 
@@ -346,7 +317,7 @@ def whole_variance(found):
 
 def test_the_three_estimators_agree_with_quadrature(discrete, discrete_found):
     names = [query.estimator(discrete.model) for query in discrete.truth]
-    assert names == ["importance", "importance", "prior", "ratio", "prior"]
+    assert names == ["importance", "importance", "prior", "ratio", "prior", "importance"]
     for query, found in discrete_found.items():
         found = found.rows(6)
         variance = whole_variance(found)
@@ -395,6 +366,28 @@ def test_joint_is_label_plus_image_given_label_between_our_estimators(discrete_f
     assert (np.abs(off) < SIGMAS * np.sqrt(variance) + ROUNDING).all()
 
 
+def test_a_mask_leaves_the_given_label_out_of_the_prior_estimator(discrete, discrete_found):
+    conditional = Query(("image",), ("label",), ("image",))
+    both = discrete_found[conditional].rows(6)
+    alone = discrete_found[Query(("image",))].rows(6)
+    there = np.array([True, False, True, False, True, False])
+    label = jnp.where(there[:, None], discrete.batch["label"], jnp.nan)
+    (masked,) = estimate(
+        discrete.model,
+        discrete.variables,
+        jax.random.key(9),
+        discrete.batch | {"label": label},
+        [conditional],
+        1000,
+        {"label": there},
+    )
+    assert (np.abs(np.asarray(both.value - alone.value)) > 10 * ROUNDING).all()
+    expected = np.where(there, both.value, alone.value)
+    np.testing.assert_allclose(masked.value, expected, atol=ROUNDING)
+    rows = np.where(there[:, None], discrete.batch["label"], 0.0)
+    np.testing.assert_array_equal(masked.given_rows, rows)
+
+
 def test_a_label_given_an_image_has_probabilities_that_sum_to_one(discrete):
     total = 0.0
     for number in range(3):
@@ -417,7 +410,7 @@ def test_a_label_given_an_image_has_probabilities_that_sum_to_one(discrete):
 # Chunks, batches and keys
 
 MIXED = [Query(NAMES), Query(("x",), ("w",)), Query(("w",), ("x", "y"), ("y",))]
-NUM_MIXED = 11
+NUM_MIXED = 3
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +439,7 @@ def assert_same(found, expected, **tolerance):
         np.testing.assert_allclose(field(found, name), field(expected, name), **tolerance)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 7, 25])
+@pytest.mark.parametrize("chunk_rows", [1, 7])
 def test_the_result_does_not_depend_on_the_chunks(mixed, mixed_found, chunk_rows):
     found = estimate(
         mixed.model,
@@ -614,7 +607,7 @@ def test_a_bad_argument_is_named(bad, words):
         ({"image": jnp.full((5, 4, 4, 1), jnp.nan)}, r"batch\['image'\].*not finite"),
         ({"image": jnp.full((5, 4, 4, 1), 2.0)}, r"batch\['image'\].*does not fit"),
         ({"label": jnp.zeros((5, 3))}, r"batch\['label'\].*one-hot"),
-        ({"label": jnp.eye(3)}, "different numbers of rows"),
+        ({"label": jnp.eye(3)}, "numbers of rows"),
     ],
 )
 def test_a_bad_batch_is_named(change, words):
@@ -631,6 +624,11 @@ def test_keys_of_another_shape_are_refused():
     keys = jax.random.split(jax.random.key(0), 4)
     with pytest.raises(ValueError, match=r"key has shape \(4,\)"):
         jm.log_likelihood(model, variables, keys, batch, target=("image",))
+
+
+def test_the_default_proposal_is_target_and_given():
+    assert Query(("w",), ("x",)).source == ("w", "x")
+    assert Query(("w",), ("x",), ()).source == ()
 
 
 def test_a_modality_that_no_query_names_may_be_missing():

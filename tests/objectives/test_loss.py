@@ -110,12 +110,7 @@ PADDING = jnp.array([1.0] * zoo.ROWS + [0.0] * 2)
     [
         0.0,
         pytest.param(1e6, id="large"),
-        pytest.param(
-            jnp.nan,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the loss is right, but 0 * NaN is NaN in the gradient"
-            ),
-        ),
+        jnp.nan,
     ],
 )
 def test_rows_of_weight_zero_count_neither_in_the_loss_nor_in_the_gradient(fill, params):
