@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 RUN := runs/mnist_jmvae_kl_$(EPOCHS)_epochs
 PICTURE := $(RUN)/figures/label_to_image.png
 
+# One test process a core, four at most; a file's fixtures are made once.
+WORKERS := -n auto --maxprocesses=4 --dist loadfile
+
 export TFDS_DATA_DIR ?= $(CURDIR)/.data
 
 .DEFAULT_GOAL := help
@@ -36,10 +39,10 @@ train: $(READY) ## Trains JMVAE-kl on MNIST for EPOCHS (5), evaluates it, draws 
 	@echo "wrote $(RUN): config.json, metrics.jsonl, TensorBoard events, checkpoints/"
 
 test: $(READY) ## Runs the tests, but for the slow ones
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(WORKERS)
 
 test-all: $(READY) ## Runs all tests
-	$(BIN)/python -m pytest -q -m ''
+	$(BIN)/python -m pytest -q -m '' $(WORKERS)
 
 lint: $(READY) ## Looks for mistakes and wrong format
 	$(BIN)/ruff check .

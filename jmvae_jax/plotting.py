@@ -29,7 +29,8 @@ def tile(images: np.ndarray, gap: int = 1) -> np.ndarray:
     edges = ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0))
     pixels = np.pad(pixels, edges, constant_values=255)
     rows, columns, height, width, _ = pixels.shape
-    return pixels.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+    picture = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+    return picture[: picture.shape[0] - gap, : picture.shape[1] - gap]
 
 
 def save_grid(
@@ -52,20 +53,25 @@ def save_grid(
       row_label, column_label: what the rows and columns are.
 
     Raises:
-      ValueError: as `tile`; OSError: the file cannot be written.
+      ValueError: as `tile`, or names of another number; OSError: the file cannot be written.
     """
     # Not pyplot: it picks a display and keeps figures alive.
     from matplotlib.figure import Figure
 
     picture = tile(images)
     rows, columns = images.shape[:2]
+    if len(row_names) != rows or len(column_names) not in (0, columns):
+        raise ValueError(
+            f"row_names and column_names have {len(row_names)} and {len(column_names)} names: "
+            f"expected {rows}, and {columns} or none"
+        )
     figure = Figure(figsize=(1.2 + 0.55 * columns, 1.2 + 0.55 * rows), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, interpolation="nearest")
     axes.set_title(title, fontsize=10)
-    height, width = picture.shape[0] / rows, picture.shape[1] / columns
-    axes.set_yticks((np.arange(rows) + 0.5) * height, row_names)
-    axes.set_xticks((np.arange(len(column_names)) + 0.5) * width, column_names)
+    height, width = (picture.shape[0] + 1) / rows, (picture.shape[1] + 1) / columns
+    axes.set_yticks((np.arange(rows) + 0.5) * height - 1, row_names)
+    axes.set_xticks((np.arange(len(column_names)) + 0.5) * width - 1, column_names)
     axes.set_ylabel(row_label)
     axes.set_xlabel(column_label)
     axes.tick_params(length=0)

@@ -75,6 +75,8 @@ def padded_batches(
     Yields:
       modality -> `[batch_size, ...]`, and `example_weight float32[batch_size]`.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected at least 1")
     total = len(next(iter(arrays.values())))
     for start in range(0, total, batch_size):
         rows = np.arange(start, start + batch_size)

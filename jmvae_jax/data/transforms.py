@@ -5,11 +5,13 @@ how it is random: from (seed, step, position) in training, so every epoch draws 
 fixed key and the example's index in evaluation, so an example is the same in any batch.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Transform = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -22,7 +24,12 @@ def binarize(keys: jax.Array, pixels: jax.Array) -> jax.Array:
 
     The probability is rounded to 1/65536 (0 and 1 are exact), so that one random word serves two
     pixels.
+
+    Raises:
+      ValueError: the pixels are not uint8.
     """
+    if pixels.dtype != jnp.uint8:
+        raise ValueError(f"pixels are {pixels.dtype}: expected uint8, as they are stored")
     return jax.vmap(_binarize_one)(keys, pixels)
 
 
@@ -53,19 +60,18 @@ def apply_transforms(
     """The modalities named in `transforms`, each with its own stream of every example's key.
 
     Args:
-      transforms: modality -> transform. Their order does not matter.
+      transforms: modality -> transform.
       keys: `[B]`, one an example.
       stored: modality -> stored values `[B, ...]`; others are left out.
 
     Returns:
       modality -> `float32[B, *shape]`.
     """
-    names = sorted(transforms)
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    # By the name itself, so that a modality draws the same whatever stands beside it.
     return {
-        name: transforms[name](
-            jax.vmap(jax.random.fold_in, (0, None))(keys, names.index(name)), stored[name]
-        )
-        for name in transforms
+        name: transform(fold(keys, np.uint32(zlib.crc32(name.encode()))), stored[name])
+        for name, transform in transforms.items()
     }
 
 

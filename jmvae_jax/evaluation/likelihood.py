@@ -26,12 +26,8 @@ import numpy as np
 
 from jmvae_jax import distributions, parallel
 from jmvae_jax.evaluation.importance import Estimate, Pair, class_table, finish, stream
-from jmvae_jax.models.base import (
-    MultimodalModel,
-    check_batch,
-    check_names,
-    fill_absent,
-)
+from jmvae_jax.models.base import MultimodalModel, fill_absent
+from jmvae_jax.models.checks import check_batch, check_names
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 CHUNK_ROWS = 1000
@@ -51,6 +47,14 @@ class Query:
     target: tuple[str, ...]
     given: tuple[str, ...] = ()
     proposal: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            names = getattr(self, field.name)
+            if isinstance(names, str):
+                raise ValueError(f"{field.name}={names!r} is a string: expected ({names!r},)")
+            if names is not None:
+                object.__setattr__(self, field.name, tuple(names))
 
     @property
     def source(self) -> tuple[str, ...]:
@@ -111,8 +115,7 @@ def log_likelihood(
       ...     model, variables, jax.random.key(1), batch, target=("x",), num_samples=10).shape
       (3,)
     """
-    check_names("target", target, model.modalities)
-    query = Query(tuple(target), tuple(given), None if proposal is None else tuple(proposal))
+    query = Query(target, given, proposal)  # type: ignore[arg-type]  # it makes tuples of them
     return estimate(model, variables, key, batch, [query], num_samples, mask)[0].value
 
 
@@ -139,8 +142,9 @@ def estimate(
     Raises:
       ValueError: as `log_likelihood`.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples={num_samples}: expected at least 1")
+    for argument, number in (("num_samples", num_samples), ("chunk_rows", chunk_rows)):
+        if number < 1:
+            raise ValueError(f"{argument}={number}: expected at least 1")
     for query in queries:
         _check_query(query, model.modalities)
     check_names("batch", batch.keys(), model.modalities)
@@ -153,14 +157,14 @@ def estimate(
 
 
 def _check_query(query: Query, modalities: Collection[str]) -> None:
-    for argument in ("target", "given", "source"):
-        words = "proposal" if argument == "source" else argument
-        check_names(words, getattr(query, argument), modalities)
-    if not query.target:
-        raise ValueError("target is empty: name at least one modality")
+    check_names("target", query.target, modalities)
+    check_names("given", query.given, modalities)
     both = sorted(set(query.target) & set(query.given))
     if both:
         raise ValueError(f"{both} stand in target and in given: a modality is one or the other")
+    if not query.target:
+        raise ValueError("target is empty: name at least one modality")
+    check_names("proposal", query.source, modalities)
 
 
 @functools.partial(parallel.jit, static_argnums=(0, 5, 6, 7))
@@ -176,8 +180,9 @@ def _estimate(
 ) -> list[Estimate]:
     filled = fill_absent(batch, mask)
     found: dict[int, Estimate] = {}
-    for source in dict.fromkeys(query.source for query in queries):
-        group = [i for i, query in enumerate(queries) if query.source == source]
+    sources = [tuple(m for m in model.modalities if m in query.source) for query in queries]
+    for source in dict.fromkeys(sources):
+        group = [i for i, other in enumerate(sources) if other == source]
         pairs = [queries[i].pair(model) for i in group]
         sums = stream(model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows)
         found |= zip(group, (finish(s) for s in sums), strict=True)
@@ -187,12 +192,9 @@ def _estimate(
             name = query.given[0]
             if name not in tables:
                 tables[name] = class_table(model, variables, name)
-            given_rows = filled[name]
-            if mask is not None and name in mask:
-                given_rows = jnp.where(mask[name][:, None], given_rows, 0.0)
             found[i] = found[i].replace(
-                value=found[i].value - given_rows @ tables[name][0],
-                given_rows=given_rows,
+                value=found[i].value - filled[name] @ tables[name][0],
+                given_rows=filled[name],
                 given_covariance=tables[name][1],
             )
     return [found[i] for i in range(len(queries))]

@@ -15,7 +15,8 @@ from flax import struct
 
 from jmvae_jax import distributions
 from jmvae_jax.distributions import Distribution
-from jmvae_jax.models.base import MultimodalModel, check_batch, fill_absent
+from jmvae_jax.models.base import MultimodalModel, fill_absent
+from jmvae_jax.models.checks import check_batch
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 

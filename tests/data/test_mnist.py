@@ -230,7 +230,7 @@ def test_every_flipped_byte_of_a_copy_is_noticed_or_harmless(small_fashion, tmp_
 def test_the_copy_is_read_instead_of_decoding(small_fashion, tmp_path, monkeypatch):
     where = {"data_dir": tmp_path / "data", "manual_dir": small_fashion}
     load("fashion_mnist", "test", **where)
-    monkeypatch.setattr(loading, "_decode", None)
+    monkeypatch.setattr(decoded, "_decode", None)
     assert len(load("fashion_mnist", "test[5:]", **where)["image"]) == 15
 
 

@@ -114,10 +114,6 @@ def test_padded_batches_hold_every_row_once_under_weight_one(batch_size):
     assert counted == list(range(ROWS))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="padded_batches leaves batch_size to range(), which names its third argument",
-)
 def test_padded_batches_name_a_bad_batch_size():
     with pytest.raises(ValueError, match="batch_size=0"):
         list(padded_batches({"label": np.arange(3)}, 0))

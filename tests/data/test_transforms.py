@@ -139,11 +139,6 @@ def test_evaluated_examples_differ_from_one_another():
     assert len(np.unique(jax.random.key_data(noise), axis=0)) == 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a stream is the rank of the name among those transformed, so a modality that sorts "
-    "before another changes its binarisation: two models meet two test sets",
-)
 def test_an_evaluated_picture_is_the_same_beside_any_other_modality():
     alone, _ = evaluation_part([0, 1], {"image": binarize})
     beside, _ = evaluation_part([0, 1], {"image": binarize, "attributes": lambda keys, _: keys})

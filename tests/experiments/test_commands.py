@@ -1,5 +1,7 @@
 """The commands, run as a person runs them."""
 
+import gzip
+import hashlib
 import json
 import pathlib
 import re
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments import build
+from jmvae_jax.data import mnist, prepare
 from jmvae_jax.training.checkpoints import Checkpoints
 from jmvae_jax.training.metrics import read_rows
 
@@ -120,6 +123,30 @@ def test_a_stop_request_saves_and_says_how_to_go_on(command, tmp_path, number, s
     output = (tmp_path / "output.txt").read_text()
     step = int(re.search(r"stopped at step (\d+) and saved", output).group(1))
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [step]
+
+
+def test_another_data_set_takes_one_override(command, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    payloads = {}
+    for part, count in (("train", 1000), ("t10k", 200)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            header = bytes((0, 0, 8, len(shape))) + np.array(shape, ">u4").tobytes()
+            top = 256 if len(shape) == 3 else 10
+            body = rng.integers(0, top, shape, np.uint8).tobytes()
+            payloads[f"{part}-{kind}-ubyte"] = header + body
+    # Only the true files have the true sums: garments that nobody wore have sums of their own.
+    sums = tuple(hashlib.sha256(payload).hexdigest() for payload in payloads.values())
+    monkeypatch.setitem(mnist._SHA256, "fashion_mnist", sums)
+    manual = tmp_path / "manual"
+    manual.mkdir()
+    for name, payload in payloads.items():
+        (manual / f"{name}.gz").write_bytes(gzip.compress(payload, compresslevel=1))
+    prepare("fashion_mnist", data_dir=tmp_path / "data", manual_dir=manual)
+    override = "--config.data.dataset=fashion_mnist"
+    place = f"--config.data.data_dir={tmp_path / 'data'}"
+    trained = command("train", SMOKE, override, place, f"--workdir={tmp_path / 'run'}")
+    assert trained.returncode == 0, trained.stderr
+    assert "on fashion_mnist" in trained.stdout
 
 
 def test_an_unknown_key_names_the_nearest(command, tmp_path):
