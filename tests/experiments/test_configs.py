@@ -1,5 +1,7 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from experiments import build
@@ -48,6 +50,21 @@ def test_the_default_is_the_papers_recipe():
     )
     assert (train.clip_norm, train.clip_value, train.schedule) == (5.0, 1.0, "constant")
     assert (config.data.train_split, config.data.validation_split) == ("train", "test[:2000]")
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_optimiser_is_the_papers_chain(size):
+    keys = jax.random.split(jax.random.key(0), 2)
+    grads = {"a": size * jax.random.normal(keys[0], (7, 3)), "b": jnp.full(4, size)}
+    rate = build.schedules.learning_rate("constant", 1e-3, 10)
+    ours = build.build_optimizer(mnist.get_config(), rate)
+    paper = optax.chain(optax.clip_by_global_norm(5.0), optax.clip(1.0), optax.adam(1e-3, eps=1e-4))
+    states = [ours.init(grads), paper.init(grads)]
+    for _ in range(3):
+        found, states[0] = ours.update(grads, states[0])
+        expected, states[1] = paper.update(grads, states[1])
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_a_size_in_the_variant_sets_what_is_computed_from_it():
