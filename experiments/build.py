@@ -1,10 +1,6 @@
 """From a configuration to the library's pieces, and from a run's folder back to a model.
 
-Example:
-  >>> from experiments.build import load_run                        # doctest: +SKIP
-  >>> run = load_run("runs/mnist_jmvae_kl_5_epochs")                # doctest: +SKIP
-  >>> run.model.apply(run.variables, {"label": ...}, given=("label",), method="posterior")
-  ...                                                               # doctest: +SKIP
+`load_run` is for people as well: it gives a trained model back in Python, see the README.
 """
 
 import dataclasses

@@ -7,12 +7,14 @@ each `A_m` are orthogonal, so the posterior from any part of the modalities is d
 from the matrices and not from the model's code.
 """
 
+import itertools
 from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import distributions as dist
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 import jmvae_jax as jm
@@ -174,3 +176,33 @@ def log_weights(
         scale = model.noise * SCALE[name]
         total += norm.logpdf(np.asarray(batch[name], np.float64), centre, scale).sum(-1)
     return total
+
+
+def subsets(names):
+    sizes = range(len(names) + 1)
+    return [part for size in sizes for part in itertools.combinations(names, size)]
+
+
+def rest(*names):
+    return tuple(name for name in NAMES if name not in names)
+
+
+def field(estimates, name):
+    """One attribute of several estimates: `float64[queries, B]`."""
+    return np.stack([np.asarray(getattr(e, name), np.float64) for e in estimates])
+
+
+def truth(model, batch, query):
+    return evidence(model, batch, query.target + query.given) - evidence(model, batch, query.given)
+
+
+def by_hand(model, seed, batch, query, K):
+    """Value, Monte-Carlo variance and effective sample size from weights in float64."""
+    key = jax.random.key(seed)
+    both = log_weights(model, key, batch, query.source, query.target + query.given, K)
+    low = np.zeros_like(both)
+    if query.given:
+        low = log_weights(model, jax.random.key(seed), batch, query.source, query.given, K)
+    a, b = np.exp(both - logsumexp(both, axis=0)), np.exp(low - logsumexp(low, axis=0))
+    value = logsumexp(both, axis=0) - logsumexp(low, axis=0)
+    return value, np.square(a - b).sum(axis=0), 1.0 / np.square(a).sum(axis=0)
