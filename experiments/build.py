@@ -214,7 +214,7 @@ def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
     """Stored arrays of a split of the configuration's data set, with `index`.
 
     Raises:
-      ValueError: the data set lacks a modality of the configuration.
+      ValueError: the data set lacks a modality of the configuration, or has other shapes.
     """
     arrays = data.load(
         config.data.dataset,
@@ -229,7 +229,24 @@ def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
             f"modalities {lacking} are not in {config.data.dataset}: it has "
             f"{sorted(set(arrays) - {'index'})}"
         )
+    for name, entry in config.modalities.items():
+        _check_stored(name, entry, arrays[name])
     return {name: arrays[name] for name in (*config.modalities, "index")}
+
+
+def _check_stored(name: str, entry: ConfigDict, values: np.ndarray) -> None:
+    """Raises ValueError where stored values do not fit the modality's shape."""
+    labels = entry.transform == "one_hot"
+    expected = () if labels else tuple(entry.shape)
+    if values.shape[1:] != expected:
+        raise ValueError(
+            f"modalities.{name}.shape={tuple(entry.shape)}: the data set has {values.shape[1:]}"
+        )
+    if labels and not 0 <= values.min() <= values.max() < entry.shape[-1]:
+        raise ValueError(
+            f"modalities.{name}.shape={tuple(entry.shape)}: the data set has labels from "
+            f"{values.min()} to {values.max()}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +278,7 @@ def load_run(workdir: str | pathlib.Path) -> Run:
     """
     config = folders.read_config(workdir)
     # The state's shapes do not depend on the number of examples.
-    experiment = build(config, num_examples=config.train.batch_size)
+    experiment = build(config, num_examples=1000 * config.train.batch_size)
     target = jax.eval_shape(lambda: initial_state(config, experiment))
     restored = Checkpoints(folders.checkpoints_path(workdir)).restore(target)
     if restored is None:

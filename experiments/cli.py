@@ -30,7 +30,7 @@ def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) ->
         if left_over:
             raise flags.Error(f"{left_over} are no flags: write --name=value")
     except (flags.Error, AttributeError, KeyError, *ERRORS_OF_USE) as error:
-        _exit(_flag_words(error, argv), 2, "--traceback" in argv)
+        _exit(_flag_words(error, argv[1:]), 2, "--traceback" in argv)
     try:
         sys.exit(main() or 0)
     except ERRORS_OF_USE as error:
@@ -56,13 +56,10 @@ def _flag_words(error: Exception, argv: Sequence[str]) -> str:
 
 def _unknown_key(argv: Sequence[str]) -> str:
     """Names the first override whose key the configuration lacks, and the nearest known key."""
-    known = list(dotted_keys(_default_config(argv)))
-    given = [
-        word.removeprefix(_CONFIG_KEY).partition("=")[0]
-        for word in argv[1:]
-        if word.startswith(_CONFIG_KEY)
-    ]
-    unknown = next((key for key in given if key not in known), "?")
+    words = ["--" + word.lstrip("-") if word.startswith("-") else word for word in argv]
+    known = list(dotted_keys(_default_config(words)))
+    given = (word.removeprefix(_CONFIG_KEY) for word in words if word.startswith(_CONFIG_KEY))
+    unknown = next(key for key in (w.partition("=")[0] for w in given) if key not in known)
     leaves = {key.rpartition(".")[2]: key for key in known}
     near = difflib.get_close_matches(unknown.rpartition(".")[2], leaves, 1, 0.6)
     nearest = leaves[near[0]] if near else difflib.get_close_matches(unknown, known, 1, 0.0)[0]
@@ -72,10 +69,15 @@ def _unknown_key(argv: Sequence[str]) -> str:
     )
 
 
-def _default_config(argv: Sequence[str]) -> Any:
+def _default_config(words: Sequence[str]) -> Any:
     """The configuration without overrides; config_flags applies them all or fails."""
-    given = next(word for word in argv if word.startswith("--config="))
-    path, _, variant = given.removeprefix("--config=").partition(":")
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    given = next(
+        following if word == "--config" else word.removeprefix("--config=")
+        for word, following in pairs
+        if word == "--config" or word.startswith("--config=")
+    )
+    path, _, variant = given.partition(":")
     spec = importlib.util.spec_from_file_location("_config", path)
     assert spec is not None  # config_flags has read this file
     assert spec.loader is not None

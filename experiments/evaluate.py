@@ -20,12 +20,12 @@ from absl import flags
 from tqdm import tqdm
 
 import jmvae_jax as jm
-from experiments import build, cli, pictures, workdir
+from experiments import build, cli, workdir
 from jmvae_jax import data, evaluation
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
-_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 1)
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 2)
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the run's data set.")
 
 BLOCK = 500
@@ -70,7 +70,7 @@ def accuracies(run: build.Run, stored: dict[str, np.ndarray]) -> dict[str, float
     found = {}
     for name in run.model.modalities:
         others = tuple(other for other in run.model.modalities if other != name)
-        if others and pictures.is_label(run.model, name):
+        if others and run.model.modalities[name].is_label:
             right = 0
             for batch, _, count in blocks(run, stored):
                 given = {other: batch[other] for other in others}
@@ -109,6 +109,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     run = build.load_run(_WORKDIR.value)
+    workdir.check_writable(pathlib.Path(_WORKDIR.value), "workdir")
     stored = build.load_split(run.config, _SPLIT.value)
     available = len(stored["index"])
     wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
@@ -126,8 +127,6 @@ def main() -> None:
         "accuracy": accuracies(run, stored),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    path = pathlib.Path(_WORKDIR.value) / workdir.RESULTS_FILE
-    workdir.write_json(path, results)
     print(
         f"\n{run.config.variant} after {results['step']:,} steps, K = {_NUM_SAMPLES.value}, "
         f"{wanted:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n{table(rows)}\n"
@@ -137,6 +136,8 @@ def main() -> None:
     )
     for name, value in results["accuracy"].items():
         print(f"accuracy of {name}, from the other modalities: {value:.4f}")
+    path = pathlib.Path(_WORKDIR.value) / workdir.RESULTS_FILE
+    workdir.write_json(path, results)
     print(f"wrote {path}")
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 from absl import flags
 
-from experiments import build, cli, pictures
+from experiments import build, cli, pictures, workdir
 from jmvae_jax import data, plotting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
@@ -29,13 +29,16 @@ _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 10, "Rows, where examples a
 _SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 
+ENDINGS = (".png", ".pdf", ".svg")
+
 
 def main() -> None:
     out = pathlib.Path(_OUT.value)
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"out={_OUT.value!r}: the folder {out.parent} does not exist")
+    workdir.check_writable(out.parent, "out")
+    if out.suffix.lower() not in ENDINGS:
+        raise ValueError(f"out={_OUT.value!r}: expected a file that ends in {' or '.join(ENDINGS)}")
     run = build.load_run(_WORKDIR.value)
-    given, target = tuple(_GIVEN.value), _TARGET.value
+    given, target = tuple(dict.fromkeys(_GIVEN.value)), _TARGET.value
     for name in given:
         build.choose("given", name, run.model.modalities)
     build.choose("target", target, run.model.modalities)
@@ -45,7 +48,7 @@ def main() -> None:
             f"{pictures.image_modalities(run.model)}"
         )
     batch: Mapping[str, Any] = {}
-    if any(not pictures.is_label(run.model, name) for name in given):
+    if given and not pictures.is_one_label(run.model, given):
         stored = build.load_split(run.config, _SPLIT.value)
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)

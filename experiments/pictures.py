@@ -29,10 +29,9 @@ def image_modalities(model: jm.MultimodalModel) -> list[str]:
     ]
 
 
-def is_label(model: jm.MultimodalModel, name: str) -> bool:
-    """Whether a modality is one categorical variable."""
-    modality = model.modalities[name]
-    return modality.likelihood == "categorical" and len(modality.shape) == 1
+def is_one_label(model: jm.MultimodalModel, given: Sequence[str]) -> bool:
+    """Whether one label is given and nothing else, so that its classes are the conditions."""
+    return len(given) == 1 and model.modalities[given[0]].is_label
 
 
 def reconstructions(
@@ -64,7 +63,7 @@ def drawn(
         )[target]
         square = np.asarray(images).reshape(num_samples, num_samples, *images.shape[1:])
         return Grid(square, ("",) * num_samples, "")
-    if len(given) == 1 and is_label(model, given[0]):
+    if is_one_label(model, given):
         classes = model.modalities[given[0]].shape[0]
         conditions = {given[0]: jnp.eye(classes)}
         names = [str(number) for number in range(classes)]
@@ -90,7 +89,7 @@ def validation_grids(
     for target in image_modalities(model):
         grids[f"reconstruction/{target}"] = reconstructions(model, variables, batch, target).images
         for name in model.modalities:
-            if is_label(model, name):
+            if model.modalities[name].is_label:
                 key = jax.random.key(0)
                 grid = drawn(model, variables, key, batch, (name,), target, 8)
                 grids[f"{name}_to_{target}"] = grid.images

@@ -6,6 +6,7 @@ Any key of the configuration can be set: `--config.train.epochs=20`. The same co
 from the newest whole checkpoint in DIR.
 """
 
+import functools
 import pathlib
 import signal
 import sys
@@ -52,8 +53,8 @@ class StopRequest:
 class Validation:
     """Terms of the validation split, and pictures for TensorBoard."""
 
-    def __init__(self, config: ConfigDict, experiment: build.Experiment, log: metrics.RunLog):
-        self.model, self.log, self.transforms = experiment.model, log, experiment.transforms
+    def __init__(self, config: ConfigDict, experiment: build.Experiment):
+        self.model = experiment.model
         self.stored = build.load_split(config, config.data.validation_split)
         self.step = training.make_eval_step(
             experiment.loss_fn, experiment.transforms, experiment.weights
@@ -61,7 +62,9 @@ class Validation:
         first = {name: values[:PICTURED] for name, values in self.stored.items()}
         self.pictured, _ = data.evaluation_batch(experiment.transforms, first)
 
-    def __call__(self, state: training.TrainState, step: int) -> Mapping[str, float]:
+    def __call__(
+        self, state: training.TrainState, step: int, log: metrics.RunLog
+    ) -> Mapping[str, float]:
         count = len(self.stored["index"])
         size = min(VALIDATION_BATCH, count)
         sums = [
@@ -70,7 +73,7 @@ class Validation:
         ]
         grids = pictures.validation_grids(self.model, state.variables, self.pictured)
         for name, images in grids.items():
-            self.log.image(name, step, plotting.tile(images))
+            log.image(name, step, plotting.tile(images))
         return {name: float(sum(part[name] for part in sums)) / count for name in sums[0]}
 
 
@@ -93,11 +96,13 @@ def compile_dispatch(
     return training.make_dispatch(step, config.train.batch_size, devices)
 
 
-def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> training.TrainState:
-    """The whole run: build, restore, train."""
+def train(
+    config: ConfigDict, folder: pathlib.Path, stop: StopRequest
+) -> tuple[training.TrainState, bool]:
+    """The whole run: build, restore, train. The last state, and whether it is the end."""
     stored = build.load_split(config, config.data.train_split)
-    stored.pop("index")
-    experiment = build.build(config, len(next(iter(stored.values()))))
+    experiment = build.build(config, len(stored.pop("index")))
+    validation = Validation(config, experiment)
     devices = parallel.data_parallel(config.train.batch_size, config.train.strategy)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
     state = build.initial_state(config, experiment)
@@ -105,26 +110,28 @@ def train(config: ConfigDict, folder: pathlib.Path, stop: StopRequest) -> traini
     if restored is not None:
         state = restored[1]
         print(f"going on from step {restored[0]} of {experiment.num_steps}", flush=True)
+    tally = training.start_tally(
+        experiment.loss_fn, experiment.transforms, experiment.weights, state, stored
+    )
+    # Only now is it sure that the run can begin: until here the folder is nobody's.
     workdir.write_config(folder, config)
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
     log = metrics.RunLog(folder, int(state.step))
-    validation = Validation(config, experiment, log)
     _print_start(config, experiment, devices, state)
     try:
-        return training.train(
+        state = training.train(
             state,
             plan=build.build_plan(config, experiment),
             dispatch=compile_dispatch(config, experiment, devices, step_key),
             epochs=training.resident_epochs(stored, {}, order_key, devices),
-            tally=training.start_tally(
-                experiment.loss_fn, experiment.transforms, experiment.weights, state, stored
-            ),
+            tally=tally,
             devices=devices,
             log=log,
             checkpoints=checkpoints,
-            validate=validation,
+            validate=functools.partial(validation, log=log),
             stop=stop,
         )
+        return state, int(state.step) == experiment.num_steps
     finally:
         log.close()
 
@@ -148,9 +155,9 @@ def _print_start(
 def main() -> int:
     config, stop, started = _CONFIG.value, StopRequest(), time.perf_counter()
     with workdir.opened(_WORKDIR.value, config) as folder:
-        state = train(config, folder, stop)
+        state, finished = train(config, folder, stop)
     minutes = (time.perf_counter() - started) / 60
-    if stop.signal is not None:
+    if stop.signal is not None and not finished:
         print(f"stopped at step {int(state.step)} and saved; the same command goes on from there")
         return 128 + stop.signal
     print(f"finished step {int(state.step)} after {minutes:.1f} minutes; the run is in {folder}")

@@ -5,10 +5,13 @@ import fcntl
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from jmvae_jax.training.metrics import METRICS_FILE
 
 CONFIG_FILE = "config.json"
 RESULTS_FILE = "results.json"
@@ -17,6 +20,7 @@ HARMLESS = (
     "data.data_dir",
     "data.manual_dir",
     "data.download",
+    "data.validation_split",
     "train.steps_per_dispatch",
     "train.log_every",
     "train.validate_every",
@@ -31,10 +35,22 @@ def checkpoints_path(workdir: str | os.PathLike[str]) -> pathlib.Path:
     return pathlib.Path(workdir) / "checkpoints"
 
 
+def check_writable(folder: pathlib.Path, argument: str) -> None:
+    """Raises OSError at once, rather than after minutes of work."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{argument}: {os.fspath(folder)!r} cannot be written ({error.strerror}): give a "
+            "folder that can"
+        ) from error
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
     os.replace(temporary, path)
 
 
@@ -124,8 +140,12 @@ def _check_owner(folder: pathlib.Path, config: ConfigDict) -> None:
                 f"workdir={os.fspath(folder)!r} holds another run. It differs in "
                 f"{'; '.join(changed)}. Give another folder, or the same configuration to go on"
             )
-    elif checkpoints_path(folder).exists():
+        return
+    foreign = [
+        name for name in ("checkpoints", METRICS_FILE, RESULTS_FILE) if (folder / name).exists()
+    ]
+    if foreign:
         raise ValueError(
-            f"workdir={os.fspath(folder)!r} holds checkpoints without a {CONFIG_FILE}: give "
-            "another folder"
+            f"workdir={os.fspath(folder)!r} holds {', '.join(foreign)} without a {CONFIG_FILE}: "
+            "give another folder"
         )

@@ -69,7 +69,7 @@ class DataParallel:
         return NamedSharding(mesh, PartitionSpec(*axes))
 
     def place(self, tree: Any) -> Any:
-        """A copy of the arrays on every device, ready for a compiled step."""
+        """The arrays on every device, ready for a compiled step; what is there may be shared."""
         if self.strategy == "jit":
             return jax.device_put(tree, self._sharding())
         stacked = (len(self.devices),)
@@ -98,11 +98,11 @@ class DataParallel:
 
 
 def data_parallel(batch_size: int, strategy: str = "jit") -> DataParallel:
-    """All local devices, or the largest number of them that divides the batch.
+    """All devices of this process, or the largest number of them that divides the batch.
 
     Warns with the batch sizes that would use them all where some stay idle.
     """
-    devices = jax.devices()
+    devices = jax.local_devices()
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     if count < len(devices):
         below = batch_size // len(devices) * len(devices)

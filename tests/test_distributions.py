@@ -18,7 +18,7 @@ from jmvae_jax.distributions import (
     gaussian,
     kl_divergence,
     likelihood_family,
-    positive_variance,
+    positive,
     predicted_parameters,
     product_of_experts,
     sample,
@@ -178,10 +178,10 @@ def test_a_family_with_nothing_to_predict_is_refused():
         predicted_parameters(lambda *, scale=1.0: None)
 
 
-def test_positive_variance_is_softplus_plus_the_authors_guard():
+def test_positive_is_softplus_plus_the_authors_guard():
     raw = jnp.array([-200.0, 0.0, 30.0])
     np.testing.assert_allclose(
-        positive_variance(raw), [1.1920929e-7, np.log(2) + 1.1920929e-7, 30.0], rtol=1e-6
+        positive(raw), [1.1920929e-7, np.log(2) + 1.1920929e-7, 30.0], rtol=1e-6
     )
 
 

@@ -21,6 +21,18 @@ import numpy as np
 _VERSION = b"1"  # part of the fingerprint: raise it when decoding changes
 _CHUNK = 1000  # examples read at once: one by one takes half as long again
 
+# What zipfile and NumPy raise, wherever in the file the damage is.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 _ArraySpec = tuple[tuple[int, ...], np.dtype]
 
 
@@ -64,13 +76,19 @@ def _array_specs(builder: Any, split: str) -> dict[str, _ArraySpec]:
 
 def _decode(builder: Any, split: str, specs: dict[str, _ArraySpec]) -> dict[str, np.ndarray]:
     arrays = {key: np.empty(*spec) for key, spec in specs.items()}
-    with _without_opencv_advice():
-        source = builder.as_data_source(split=split)
-        for start in range(0, len(source), _CHUNK):
-            stop = min(start + _CHUNK, len(source))
-            examples = source.__getitems__(list(range(start, stop)))
-            for key, array in arrays.items():
-                array[start:stop] = [example[key] for example in examples]
+    try:
+        with _without_opencv_advice():
+            source = builder.as_data_source(split=split)
+            for start in range(0, len(source), _CHUNK):
+                stop = min(start + _CHUNK, len(source))
+                examples = source.__getitems__(list(range(start, stop)))
+                for key, array in arrays.items():
+                    array[start:stop] = [example[key] for example in examples]
+    except (RuntimeError, IndexError, OSError, SyntaxError) as error:  # array_record, Pillow
+        raise ValueError(
+            f"{builder.name}: the prepared {split} split in {builder.data_dir} is damaged "
+            f"({str(error).splitlines()[0]}). Delete that folder to have it prepared again"
+        ) from error
     return arrays
 
 
@@ -98,7 +116,7 @@ def _read_copy(
             if copy["fingerprint"] != fingerprint:
                 return None
             arrays = {key: copy[key] for key in specs}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except _DAMAGE:
         return None  # missing or damaged: the cure is a new one
     # A damaged header can shorten an array, and a read that stops early checks no sum.
     found = {key: (array.shape, array.dtype) for key, array in arrays.items()}

@@ -139,7 +139,16 @@ def _new_builder(name: str, data_dir: PathLike | None) -> Any:
         )
     module, class_name = _BUILDERS[name]
     builder_class = getattr(importlib.import_module(module), class_name)
-    return builder_class(data_dir=None if data_dir is None else _expand(data_dir))
+    from google.protobuf.json_format import ParseError
+
+    try:
+        return builder_class(data_dir=None if data_dir is None else _expand(data_dir))
+    except ParseError as error:
+        where = "TFDS's default folder" if data_dir is None else data_dir
+        raise ValueError(
+            f"{name}: the description of the prepared data set in {where} is damaged "
+            f"({str(error).splitlines()[0]}). Delete its folder to have it prepared again."
+        ) from error
 
 
 def _expand(path: PathLike) -> pathlib.Path:

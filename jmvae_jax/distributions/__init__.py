@@ -22,13 +22,13 @@ from jmvae_jax.distributions.families import (
     likelihood_family,
     normal,
     normal_learned,
+    positive,
     predicted_parameters,
 )
 from jmvae_jax.distributions.posteriors import (
     gaussian,
     kl_divergence,
     moments,
-    positive_variance,
     product_of_experts,
     standard_normal,
 )
@@ -51,7 +51,7 @@ __all__ = [
     "moments",
     "normal",
     "normal_learned",
-    "positive_variance",
+    "positive",
     "predicted_parameters",
     "product_of_experts",
     "sample",

@@ -13,8 +13,8 @@ from jmvae_jax.types import Array, Key
 
 Family = Callable[..., Distribution]
 
-SCALE_FLOOR = float(jnp.finfo(jnp.float32).eps)
-"""Added to every learned scale, 1.19e-7."""
+FLOOR = float(jnp.finfo(jnp.float32).eps)
+"""Added to every learned scale and variance, as in the authors' code (1.19e-7)."""
 
 
 class OneHotCategorical(Distribution):
@@ -67,8 +67,9 @@ class Bernoulli(dist.BernoulliLogits):
         return value * self.logits - jax.nn.softplus(self.logits)
 
 
-def _scale(raw: Array) -> Array:
-    return jax.nn.softplus(raw) + SCALE_FLOOR
+def positive(raw: Array) -> Array:
+    """`softplus(raw) + 1.19e-7`: a scale or a variance from a linear layer."""
+    return jax.nn.softplus(raw) + FLOOR
 
 
 def bernoulli(logits: Array) -> Distribution:
@@ -88,7 +89,7 @@ def normal(loc: Array, scale: float = 1.0) -> Distribution:
 
 def normal_learned(loc: Array, raw_scale: Array) -> Distribution:
     """Gaussian values with the learned deviation `softplus(raw_scale) + 1.19e-7`."""
-    return dist.Normal(loc, _scale(raw_scale), validate_args=False)
+    return dist.Normal(loc, positive(raw_scale), validate_args=False)
 
 
 def laplace(loc: Array, scale: float = 1.0) -> Distribution:
@@ -98,7 +99,7 @@ def laplace(loc: Array, scale: float = 1.0) -> Distribution:
 
 def laplace_learned(loc: Array, raw_scale: Array) -> Distribution:
     """Laplace values with the learned scale `softplus(raw_scale) + 1.19e-7`."""
-    return dist.Laplace(loc, _scale(raw_scale), validate_args=False)
+    return dist.Laplace(loc, positive(raw_scale), validate_args=False)
 
 
 FAMILIES: Mapping[str, Family] = {

@@ -2,25 +2,16 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
 from jmvae_jax.types import Array
 
-VARIANCE_FLOOR = float(jnp.finfo(jnp.float32).eps)
-"""Added to every softplus variance, as in the authors' code (1.19e-7)."""
-
 
 def gaussian(mean: Array, variance: Array) -> Distribution:
     """Diagonal Gaussian over `[..., D]` from its mean and variance."""
     return dist.Normal(mean, jnp.sqrt(variance), validate_args=False).to_event(1)
-
-
-def positive_variance(raw: Array) -> Array:
-    """`softplus(raw) + 1.19e-7`, the paper's variance from a linear layer."""
-    return jax.nn.softplus(raw) + VARIANCE_FLOOR
 
 
 def standard_normal(dim: int) -> Distribution:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmvae_jax import distributions, parallel
-from jmvae_jax.models.base import MultimodalModel, call_method
+from jmvae_jax.models.base import MultimodalModel, call_method, fill_absent
 from jmvae_jax.models.checks import check_batch, check_names
-from jmvae_jax.types import Array, Batch, Key, Variables
+from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 
 def generate(
@@ -23,6 +23,7 @@ def generate(
     targets: Sequence[str],
     num_samples: int = 1,
     draw: bool = False,
+    mask: Mask | None = None,
 ) -> dict[str, Array]:
     """`p(target | z)` at draws `z ~ q(z | given)`, or `z ~ p(z)` where nothing is given.
 
@@ -33,6 +34,7 @@ def generate(
       targets: names of what is generated; one that is given too is reconstructed.
       num_samples: draws of z for each row.
       draw: values drawn from p(target | z) instead of its mean.
+      mask: modality -> `bool[B]`: rows that have what is given; the others infer from the rest.
 
     Returns:
       modality -> `[num_samples, B, *shape]`, or `[num_samples, *shape]` from the prior.
@@ -60,23 +62,25 @@ def generate(
     if not given:
         keys = distributions.example_keys(key, samples)
     else:
-        check_batch(model.modalities, given, names=tuple(given))
+        check_batch(model.modalities, given, mask, names=tuple(given))
         rows = next(iter(given.values())).shape[0]
         row_keys = distributions.example_keys(key, jnp.arange(rows))
         keys = jax.vmap(distributions.example_keys, (0, None), 1)(row_keys, samples)
-    return _generate(model, variables, keys, given, tuple(targets), draw)
+    return _generate(model, variables, keys, given, mask, tuple(targets), draw)
 
 
-@functools.partial(parallel.jit, static_argnums=(0, 4, 5))
+@functools.partial(parallel.jit, static_argnums=(0, 5, 6))
 def _generate(
     model: MultimodalModel,
     variables: Variables,
     keys: Key,
     given: Batch,
+    mask: Mask | None,
     targets: tuple[str, ...],
     draw: bool,
 ) -> dict[str, Array]:
-    posterior = call_method(model, variables, "posterior", given, tuple(given))
+    posterior = call_method(model, variables, "posterior", given, tuple(given), mask)
+    given = fill_absent(given, mask)
     fold = jax.random.fold_in
     for _ in keys.shape:
         fold = jax.vmap(fold, (0, None))
@@ -100,6 +104,7 @@ def predict(
     given: Batch,
     *,
     targets: Sequence[str],
+    mask: Mask | None = None,
 ) -> dict[str, Array]:
     """Mean of `p(target | z)` at the mean of `q(z | given)`: modality -> `[B, *shape]`.
 
@@ -110,6 +115,7 @@ def predict(
       model: a model and `variables`, its parameters and state.
       given: modality -> `[B, *shape]`, at least one.
       targets: names of what is predicted.
+      mask: as in `generate`.
 
     Raises:
       ValueError: a name that the model lacks, nothing given, a bad batch.
@@ -118,14 +124,19 @@ def predict(
     check_names("given", given.keys(), model.modalities)
     if not given:
         raise ValueError("given is empty: a prediction needs at least one modality")
-    check_batch(model.modalities, given, names=tuple(given))
-    return _predict(model, variables, dict(given), tuple(targets))
+    check_batch(model.modalities, given, mask, names=tuple(given))
+    return _predict(model, variables, dict(given), mask, tuple(targets))
 
 
-@functools.partial(parallel.jit, static_argnums=(0, 3))
+@functools.partial(parallel.jit, static_argnums=(0, 4))
 def _predict(
-    model: MultimodalModel, variables: Variables, given: Batch, targets: tuple[str, ...]
+    model: MultimodalModel,
+    variables: Variables,
+    given: Batch,
+    mask: Mask | None,
+    targets: tuple[str, ...],
 ) -> dict[str, Array]:
-    z = call_method(model, variables, "posterior", given, tuple(given)).mean
+    z = call_method(model, variables, "posterior", given, tuple(given), mask).mean
+    given = fill_absent(given, mask)
     likelihoods = call_method(model, variables, "decode", z, given)
     return {name: likelihoods[name].mean for name in targets}

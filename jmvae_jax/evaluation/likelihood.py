@@ -65,9 +65,7 @@ class Query:
         """ "importance", "prior" or "ratio", see the module's equations."""
         if not self.given:
             return "importance"
-        only = model.modalities[self.given[0]]
-        family = distributions.likelihood_family(only.likelihood)
-        discrete = family is distributions.categorical and len(only.shape) == 1
+        discrete = model.modalities[self.given[0]].is_label
         return "prior" if len(self.given) == 1 and discrete else "ratio"
 
     def pair(self, model: MultimodalModel) -> Pair:
@@ -96,7 +94,8 @@ def log_likelihood(
       batch: modality -> `[B, *shape]`: at least those that are named.
       target, given, proposal: see `Query`.
       num_samples: K, draws for each example.
-      mask: modality -> `bool[B]`; an absent modality is left out of its row's likelihood.
+      mask: modality -> `bool[B]`; an absent modality is left out of its row's likelihood. Where
+        the proposal names every modality, such a row needs a model that was trained with masks.
 
     Returns:
       `[B]`, in nats. `estimate` gives the Monte-Carlo errors with it.

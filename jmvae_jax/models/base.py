@@ -49,6 +49,12 @@ class Modality:
         object.__setattr__(self, "shape", tuple(self.shape))
         distributions.likelihood_family(self.likelihood)
 
+    @property
+    def is_label(self) -> bool:
+        """Whether it is one categorical variable."""
+        family = distributions.likelihood_family(self.likelihood)
+        return family is distributions.categorical and len(self.shape) == 1
+
 
 def call_network(network: nn.Module, inputs: Any, train: bool) -> Any:
     """`network(inputs)`, telling it `train` if its `__call__` asks for it."""
@@ -79,7 +85,7 @@ def fill_absent(batch: Batch, mask: Mask | None) -> dict[str, Array]:
 def call_method(
     model: nn.Module, variables: Variables, method: str, *args: Any, **options: Any
 ) -> Any:
-    """`model.apply` of a method by name, which gives back distributions."""
+    """`model.apply` of a method by name. Typed `Any`: Linen's own type has no distributions."""
     return model.apply(variables, *args, method=method, **options)
 
 
@@ -100,7 +106,7 @@ class GaussianEncoder(nn.Module):
         features = call_network(self.body, inputs, train)
         outputs = Heads(shapes, name="heads")(features)
         if not isinstance(features, Mapping):
-            outputs["variance"] = distributions.positive_variance(outputs["variance"])
+            outputs["variance"] = distributions.positive(outputs["variance"])
         return distributions.gaussian(
             outputs["mean"].astype(jnp.float32), outputs["variance"].astype(jnp.float32)
         )

@@ -59,6 +59,8 @@ class JMVAE(MultimodalModel):
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
     and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.
+    A model that was trained on complete rows has not seen such inputs: name what is there in
+    `given`, and the single encoders serve.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm

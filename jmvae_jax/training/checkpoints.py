@@ -14,6 +14,7 @@ import warnings
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 _MANIFEST = "manifest.json"
@@ -66,8 +67,12 @@ class Checkpoints:
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 checkpointer.save(unfinished / "state", args=ocp.args.StandardSave(tree))
-            manifest = json.dumps({"step": step, "sha256": _sums(unfinished / "state")}, indent=1)
-            (unfinished / _MANIFEST).write_text(manifest)
+            manifest = {
+                "step": step,
+                "arrays": _arrays(tree),
+                "sha256": _sums(unfinished / "state"),
+            }
+            (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=1))
             for path in (unfinished, *unfinished.rglob("*")):
                 _sync(path)
         except BaseException:
@@ -78,7 +83,8 @@ class Checkpoints:
             shutil.rmtree(final)
         os.rename(unfinished, final)
         _sync(self.directory)
-        for old in self.steps()[: -self.keep]:
+        # Later ones are damaged ones that were passed over: they count for nothing.
+        for old in [other for other in self.steps() if other <= step][: -self.keep]:
             shutil.rmtree(self.directory / str(old))
 
     def restore(self, target: Any) -> tuple[int, Any] | None:
@@ -114,6 +120,14 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, target: Any) -> Any:
+        saved = json.loads((self.directory / str(step) / _MANIFEST).read_text())["arrays"]
+        wanted = _arrays(target)
+        for name in sorted(saved.keys() | wanted.keys()):
+            if saved.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"checkpoint {self.directory / str(step)} has {name} of shape "
+                    f"{saved.get(name)}: expected {wanted.get(name)}"
+                )
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), target
@@ -127,7 +141,8 @@ class Checkpoints:
         """What is wrong with a checkpoint, or None."""
         folder = self.directory / str(step)
         try:
-            expected = json.loads((folder / _MANIFEST).read_text())["sha256"]
+            manifest = json.loads((folder / _MANIFEST).read_text())
+            expected, _ = manifest["sha256"], manifest["arrays"]
         except (OSError, ValueError, KeyError) as error:
             return f"its {_MANIFEST} cannot be read: {error}"
         found = _sums(folder / "state")
@@ -136,6 +151,15 @@ class Checkpoints:
             return f"{missing[0]} is missing"
         changed = sorted(name for name, value in expected.items() if found[name] != value)
         return f"{changed[0]} has changed" if changed else None
+
+
+def _arrays(tree: Any) -> dict[str, str]:
+    """Path of each leaf -> its dtype and shape."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
 
 
 def _sums(folder: pathlib.Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -124,7 +125,8 @@ def train(
     """
     first = int(state.step)
     empty = jax.device_get(tally)
-    placed, tally = devices.place((state, empty))
+    # Copies, since a compiled step consumes what it is given.
+    placed, tally = devices.place((jax.tree.map(jnp.copy, state), empty))
     bar = tqdm(
         total=plan.num_steps * plan.batch_size,
         initial=first * plan.batch_size,
@@ -151,6 +153,8 @@ def train(
                 interval.read()
                 if validate is not None and plan.validates(step):
                     terms = validate(devices.fetch(placed), step)
+                    if not all(map(np.isfinite, terms.values())):
+                        raise NonFiniteError(_report(step, terms, "validation after step"))
                     log.write("validation", step, step / plan.steps_per_epoch, terms)
                 if stopping or plan.saves(step):
                     checkpoints.save(step, devices.fetch(placed))
@@ -183,7 +187,8 @@ class _Interval:
         self.pending = None
         host = jax.device_get(self.devices.fetch(tally))
         if host.bad_step >= 0:
-            raise NonFiniteError(_report(host))
+            bad = {name: float(value) for name, value in host.bad.items()}
+            raise NonFiniteError(_report(int(host.bad_step), bad, "step (counted from 0)"))
         now = time.perf_counter()
         steps = step - self.last_step
         values = {name: float(total / host.steps) for name, total in host.sums.items()}
@@ -197,12 +202,11 @@ class _Interval:
         )
 
 
-def _report(tally: Tally) -> str:
-    bad = {name: float(value) for name, value in tally.bad.items()}
-    terms = ", ".join(f"{name}={value}" for name, value in bad.items() if not np.isfinite(value))
-    rest = ", ".join(f"{name}={value:.6g}" for name, value in bad.items() if np.isfinite(value))
+def _report(step: int, terms: Mapping[str, float], where: str) -> str:
+    bad = ", ".join(f"{name}={value}" for name, value in terms.items() if not np.isfinite(value))
+    rest = ", ".join(f"{name}={value:.6g}" for name, value in terms.items() if np.isfinite(value))
     return (
-        f"step {int(tally.bad_step)} (counted from 0) is not finite: {terms}; finite there: "
-        f"{rest}. Training stopped; the last good checkpoint is kept. A lower learning rate, "
-        "gradient clipping or a look at the data usually helps"
+        f"{where} {step}: not finite: {bad}; finite there: {rest}. Training stopped; the last "
+        "good checkpoint is kept. A lower learning rate, gradient clipping or a look at the data "
+        "usually helps"
     )

@@ -46,13 +46,17 @@ def learning_rate(
       warmup_fraction: share of the steps, for "warmup_cosine".
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, or a `warmup_fraction` outside [0, 1).
     """
+    if not 0 <= warmup_fraction < 1:
+        raise ValueError(f"schedule_warmup_fraction={warmup_fraction}: expected a share in [0, 1)")
     if name == "constant":
         return optax.constant_schedule(peak)
     if name == "cosine":
         return optax.cosine_decay_schedule(peak, num_steps)
     if name == "warmup_cosine":
-        rise = max(1, round(warmup_fraction * num_steps))
+        # Optax wants a step of each, the rise and the fall.
+        num_steps = max(2, num_steps)
+        rise = min(max(1, round(warmup_fraction * num_steps)), num_steps - 1)
         return optax.warmup_cosine_decay_schedule(0.0, peak, rise, num_steps)
     raise ValueError(f"schedule={name!r}: expected one of {list(LEARNING_RATES)}")

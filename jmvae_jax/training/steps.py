@@ -39,6 +39,10 @@ def bound_terms(bound: Bound) -> dict[str, Array]:
     }
 
 
+def _reported(weights: Metrics) -> Metrics:
+    return {name: weights[name] for name in ("beta",) if name in weights}
+
+
 def make_train_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -63,7 +67,8 @@ def make_train_step(
       weights: name -> function of the step, for the objective (`alpha`, `beta`).
       learning_rate: reported; the optimiser has its own.
       clip_norm: reported: the metric `clipped` is 1 where the gradient's norm exceeds it.
-      average_decay: of the exponential average of the parameters; 0: none is kept.
+      average_decay: of the exponential average of the parameters, shorter in the beginning:
+        `min(average_decay, (1 + step) / (10 + step))`; 0: none is kept.
       axis_name: by which shards reduce, None where the step sees the global batch.
 
     Returns:
@@ -87,12 +92,17 @@ def make_train_step(
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        average = state.average and optax.incremental_update(
-            params, state.average, 1 - average_decay
-        )
+        if bool(state.average) != (average_decay > 0):
+            raise ValueError(
+                f"average_decay={average_decay}, and the state has "
+                f"{'an' if state.average else 'no'} average: see create_state"
+            )
+        # Early on the average is short, so that the initial weights leave it.
+        decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
+        average = state.average and optax.incremental_update(params, state.average, 1 - decay)
         clipped = jnp.zeros(()) if clip_norm is None else (norm > clip_norm).astype(float)
         of_step = (learning_rate(state.step), norm, clipped)
-        metrics = terms | {"beta": current["beta"]} | dict(zip(_STEP_METRICS, of_step, strict=True))
+        metrics = terms | _reported(current) | dict(zip(_STEP_METRICS, of_step, strict=True))
         state = state.replace(
             step=state.step + 1,
             params=params,
@@ -137,22 +147,24 @@ def make_eval_step(
     """Compiles an evaluation step: the sums of every term over the rows that count.
 
     Returns:
-      `eval_step(state, stored, example_weight) -> {term: sum}`. `stored["index"]` gives each
-      example its own fixed noise, whatever the batch.
+      `eval_step(state, stored, example_weight, mask=None) -> {term: sum}`. `stored["index"]`
+      gives each example its own fixed noise, whatever the batch.
     """
 
-    def eval_step(state: TrainState, stored: Batch, example_weight: Array) -> Metrics:
+    def eval_step(
+        state: TrainState, stored: Batch, example_weight: Array, mask: Mask | None = None
+    ) -> Metrics:
         batch, noise = evaluation_batch(transforms, stored)
         current = {name: schedule(state.step) for name, schedule in weights.items()}
         params = state.variables["params"]
         _, (bound, _) = loss_fn(
-            params, state.model_state, noise, batch, weights=current, train=False
+            params, state.model_state, noise, batch, weights=current, mask=mask, train=False
         )
         terms = bound_terms(bound)
         return {
             name: jnp.sum(jnp.where(example_weight > 0, value, 0.0))
             for name, value in terms.items()
-        } | {"beta": current["beta"] * jnp.sum(example_weight)}
+        } | jax.tree.map(lambda weight: weight * jnp.sum(example_weight), _reported(current))
 
     return parallel.jit(eval_step)
 

@@ -547,3 +547,31 @@ def test_another_data_set_is_one_entry(tmp_path, monkeypatch):
             "index": ((10,), "int32"),
         }
         np.testing.assert_array_equal(arrays["image"][:, 0, 0, 0], -arrays["attributes"][:, 0])
+
+
+def test_damaged_prepared_files_are_named(small_fashion, tmp_path):
+    where = {"data_dir": tmp_path / "data", "manual_dir": small_fashion}
+    folder = pathlib.Path(prepare("fashion_mnist", **where).data_dir)
+    shard = folder / "fashion_mnist-test.array_record-00000-of-00001"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"prepared test split .* is damaged .*Delete that folder"):
+        load("fashion_mnist", "test", **where)
+    shard.write_bytes(whole)
+    (folder / "dataset_info.json").write_text("{")
+    with pytest.raises(ValueError, match=r"description of the prepared data set .* is damaged"):
+        load("fashion_mnist", "test", **where)
+
+
+def test_a_copy_with_any_byte_of_its_directory_damaged_is_rebuilt(small_fashion, tmp_path):
+    where = {"data_dir": tmp_path / "data", "manual_dir": small_fashion}
+    expected = load("fashion_mnist", "test", **where)
+    (copy,) = (tmp_path / "data").rglob("test.decoded.npz")
+    whole = copy.read_bytes()
+    for position in range(len(whole) - 330, len(whole), 11):
+        for bit in (1, 8, 32):
+            data = bytearray(whole)
+            data[position] ^= bit
+            copy.write_bytes(bytes(data))
+            found = load("fashion_mnist", "test", **where)
+            np.testing.assert_array_equal(found["image"], expected["image"])

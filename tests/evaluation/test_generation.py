@@ -201,3 +201,21 @@ def test_keys_of_another_shape_are_refused(variables, batch, given, number):
 def test_a_prediction_from_nothing_is_refused(variables):
     with pytest.raises(ValueError, match="given is empty"):
         jm.predict(MODEL, variables, {}, targets=("image",))
+
+
+@pytest.mark.parametrize("fill", [0.0, jnp.nan])
+def test_rows_that_lack_what_is_given_infer_from_the_rest(fill):
+    model = zoo.ZOO["jmvae_kl_3"].model
+    variables, batch = zoo.variables_of(model), zoo.batch_of(model)
+    given = {name: batch[name] for name in ("image", "label")}
+    mask = {"label": jnp.array([True, False, True, True, True])}
+    given["label"] = given["label"].at[1].set(fill)
+    found = jm.predict(model, variables, given, targets=("sound",), mask=mask)["sound"]
+    alone = jm.predict(model, variables, {"image": batch["image"]}, targets=("sound",))["sound"]
+    both = jm.predict(model, variables, {**given, "label": batch["label"]}, targets=("sound",))
+    np.testing.assert_allclose(found[1], alone[1], rtol=1e-5)
+    np.testing.assert_allclose(found[0], both["sound"][0], rtol=1e-5)
+    drawn = jm.generate(
+        model, variables, jax.random.key(0), given, targets=("sound",), num_samples=3, mask=mask
+    )["sound"]
+    assert jnp.isfinite(drawn).all()

@@ -154,6 +154,9 @@ def test_an_unknown_key_names_the_nearest(command, tmp_path):
     assert "config.train.learning_rate" in one_paragraph(process, 2)
     process = command("train", SMOKE, "--config.train.alhpa=1", f"--workdir={tmp_path}")
     assert "config.objective.alpha" in one_paragraph(process, 2)
+    apart = ("--config", f"{MNIST}:jmvae_kl,smoke", "-config.train.epoch=1")
+    process = command("train", *apart, f"--workdir={tmp_path}")
+    assert "config.train.epochs" in one_paragraph(process, 2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,6 +169,8 @@ def test_an_unknown_key_names_the_nearest(command, tmp_path):
         ([SMOKE, "--config.data.dataset=mnits"], 1, "mnist"),
         ([SMOKE, "--config.data.dataset=fashion_mnist"], 1, "manual_dir"),
         ([SMOKE, "--config.data.train_split=trian"], 1, "train (60000 examples)"),
+        ([SMOKE, "--config.data.validation_split=tset"], 1, "test (10000 examples)"),
+        ([SMOKE, "--config.modalities.label.shape=(5,)"], 1, "labels from 0 to 9"),
         ([SMOKE, "epochs=3"], 2, "epochs=3"),
     ],
 )
@@ -197,6 +202,7 @@ def test_commands_on_no_run_say_so(command, tmp_path):
     ("flags", "words"),
     [
         (["--given=sound"], "given='sound' is not known"),
+        (["--out=digits.txt"], "ends in .png"),
         (["--target=label"], "target='label' cannot be shown"),
     ],
 )
@@ -204,7 +210,8 @@ def test_commands_on_no_run_say_so(command, tmp_path):
 def test_generate_names_what_the_model_lacks(command, tmp_path, flags, words):
     run = tmp_path / "run"
     assert command("train", SMOKE, f"--workdir={run}").returncode == 0
-    process = command("generate", f"--workdir={run}", f"--out={tmp_path / 'x.png'}", *flags)
+    flags = [f"--out={tmp_path / 'x.png'}", *flags]
+    process = command("generate", f"--workdir={run}", *flags)
     assert words in one_paragraph(process, 1)
 
 

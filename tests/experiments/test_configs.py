@@ -4,9 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import build
+from experiments import build, workdir
 from experiments.configs import mnist
 from jmvae_jax import training
+from jmvae_jax.training.checkpoints import Checkpoints
 
 COUNTS = {"vae": 730_240 + 698_128, "jmvae_zero": 1_997_210, "jmvae_kl": 3_061_402}
 
@@ -103,6 +104,30 @@ def test_a_bad_value_is_named(key, value, words):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=words):
         build.build(config, 1000)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("modalities.label.shape", (5,), r"label\.shape=\(5,\): .* labels from 0 to 9"),
+        ("modalities.image.shape", (14, 14, 1), r"image\.shape=\(14, 14, 1\): .*\(28, 28, 1\)"),
+    ],
+)
+def test_a_shape_that_the_data_do_not_have_is_named(mnist_dir, key, value, words):
+    config = mnist.get_config("jmvae_kl,smoke")
+    config.data.data_dir = str(mnist_dir)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=words):
+        build.load_split(config, "test[:1000]")
+
+
+def test_a_run_of_one_epoch_with_any_schedule_loads_again(tmp_path):
+    config = mnist.get_config("jmvae_kl,smoke")
+    config.train.update({"epochs": 1, "schedule": "warmup_cosine"})
+    state = build.initial_state(config, build.build(config, 1000))
+    workdir.write_config(tmp_path, config)
+    Checkpoints(workdir.checkpoints_path(tmp_path)).save(10, state)
+    assert build.load_run(tmp_path).config.train.epochs == 1
 
 
 def test_a_modality_that_the_data_lack_is_named(mnist_dir):

@@ -65,6 +65,19 @@ def test_checkpoints_without_a_configuration_are_refused(tmp_path, config):
         pass
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json"])
+def test_somebody_elses_files_are_refused_and_left_alone(tmp_path, config, name):
+    (tmp_path / name).write_text("mine\n")
+    with pytest.raises(ValueError, match=name), workdir.opened(tmp_path, config):
+        pass
+    assert (tmp_path / name).read_text() == "mine\n"
+
+
+def test_a_folder_that_cannot_be_written_is_found_at_once(tmp_path):
+    with pytest.raises(OSError, match=r"out: .*cannot be written"):
+        workdir.check_writable(tmp_path / "none", "out")
+
+
 def test_no_run_and_a_damaged_run_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         workdir.read_config(tmp_path)

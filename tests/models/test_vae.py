@@ -10,7 +10,7 @@ import scipy.stats
 import zoo
 
 import jmvae_jax as jm
-from jmvae_jax.distributions import positive_variance
+from jmvae_jax.distributions import positive
 
 VAE = zoo.ZOO["vae"].model
 variables_of = functools.cache(zoo.variables_of)
@@ -40,7 +40,7 @@ def test_the_encoder_is_its_body_and_two_linear_heads():
     hidden = np.maximum(np.asarray(batch["image"]).reshape(5, 16) @ body["kernel"], 0.0)
     np.testing.assert_allclose(q.mean, hidden @ heads["mean"]["kernel"], rtol=1e-4, atol=1e-6)
     raw = hidden @ heads["variance"]["kernel"]
-    np.testing.assert_allclose(q.variance, positive_variance(raw), rtol=1e-4)
+    np.testing.assert_allclose(q.variance, positive(raw), rtol=1e-4)
 
 
 def test_an_absent_row_has_the_prior_and_the_others_keep_their_posterior():

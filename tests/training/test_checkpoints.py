@@ -38,6 +38,15 @@ def test_only_the_newest_are_kept(three):
     assert three.steps() == [20, 30, 40]
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint")
+def test_damaged_later_ones_do_not_push_out_what_is_whole(three):
+    flip(biggest_file(three, 30))
+    assert three.restore(tree(0.0))[0] == 20
+    one = Checkpoints(three.directory, keep=1)
+    one.save(25, tree(25.0))
+    assert one.restore(tree(0.0))[0] == 25
+
+
 def test_nothing_saved_is_nothing_restored(tmp_path):
     assert Checkpoints(tmp_path / "none").restore(tree(0.0)) is None
 

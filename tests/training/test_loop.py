@@ -22,7 +22,7 @@ PLAN = training.Plan(
 )
 
 
-def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=None):
+def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=None, validate=None):
     """Trains a VAE on random bytes, from the newest checkpoint in `workdir` if there is one."""
     model = jm.VAE(latent_dim=2, modalities=zoo.some("image"))
     optimizer = optax.adam(learning_rate)
@@ -56,6 +56,7 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
             devices=devices,
             log=log,
             checkpoints=checkpoints,
+            validate=validate,
             stop=stop,
             progress=False,
         )
@@ -112,10 +113,15 @@ def test_training_lowers_the_loss(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_a_report_and_keeps_the_last_checkpoint(tmp_path):
     run(tmp_path, plan=training.Plan(10, 5, BATCH))
     plan = training.Plan(40, 5, BATCH, log_every=40)
-    with pytest.raises(training.NonFiniteError, match=r"step \d+ .*not finite: .*loss="):
+    with pytest.raises(training.NonFiniteError, match=r"step .* \d+: not finite: .*loss="):
         run(tmp_path, plan=plan, learning_rate=1e30)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.steps() == [10]
+
+
+def test_a_validation_that_is_not_finite_stops_as_well(tmp_path):
+    with pytest.raises(training.NonFiniteError, match="validation after step 20: not finite: rate"):
+        run(tmp_path, validate=lambda state, step: {"rate": float("nan"), "elbo": 1.0})
 
 
 def test_a_finished_run_does_nothing(tmp_path):

@@ -44,6 +44,17 @@ def test_learning_rates_equal_their_formulas():
     np.testing.assert_allclose(rising(550), 0.5e-3, rtol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_runs_have_a_rate(steps):
+    rate = schedules.learning_rate("warmup_cosine", 1e-3, steps, 0.9)
+    assert 0 <= float(rate(steps - 1)) <= 1.001e-3
+
+
+def test_a_share_of_the_steps_outside_0_and_1_is_named():
+    with pytest.raises(ValueError, match=r"schedule_warmup_fraction=1\.0"):
+        schedules.learning_rate("warmup_cosine", 1e-3, 10, 1.0)
+
+
 def test_an_unknown_schedule_is_named():
     with pytest.raises(ValueError, match="schedule='cosin'"):
         schedules.learning_rate("cosin", 1e-3, 10)

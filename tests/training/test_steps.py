@@ -110,9 +110,18 @@ def test_the_average_of_the_weights_is_exponential():
     for a, p1, p2, found in zip(
         *map(jax.tree.leaves, (start, first.params, second.params, second.average)), strict=True
     ):
-        np.testing.assert_allclose(found, 0.81 * a + 0.09 * p1 + 0.1 * p2, rtol=1e-4, atol=1e-6)
+        # The decay is min(0.9, (1 + step) / (10 + step)): 1/10, then 2/11.
+        once = 0.1 * a + 0.9 * p1
+        np.testing.assert_allclose(found, (2 * once + 9 * p2) / 11, rtol=1e-4, atol=1e-6)
     assert second.variables["params"] is second.average
     assert pieces()[0].variables["params"] is not pieces()[0].average
+
+
+def test_an_average_that_the_state_does_not_keep_is_refused():
+    _, step, stored, _ = pieces(average_decay=0.9)
+    state, *_ = pieces()
+    with pytest.raises(ValueError, match=r"average_decay=0\.9, and the state has no average"):
+        step(state, rows(stored))
 
 
 def test_noise_changes_with_the_step_and_nothing_else():
