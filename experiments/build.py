@@ -33,6 +33,7 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
+MODELS: Mapping[str, Callable[..., jm.MultimodalModel]] = {"vae": jm.VAE, "jmvae": jm.JMVAE}
 OBJECTIVES: Mapping[str, Callable[..., Any]] = {"elbo": jm.elbo, "jmvae_kl": jm.jmvae_kl}
 
 
@@ -47,6 +48,7 @@ def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
 
 def build_model(config: ConfigDict) -> jm.MultimodalModel:
     """The model of a configuration."""
+    kind = choose("model.name", config.model.name, MODELS)
     activation = choose("model.activation", config.model.activation, ACTIVATIONS)
 
     def body(layers: tuple[int, ...]) -> jm.MLP:
@@ -54,7 +56,7 @@ def build_model(config: ConfigDict) -> jm.MultimodalModel:
 
     # The networks that this model has, and no others: a template that is not used is no error,
     # but a reader of the printed model should not meet it.
-    joint = config.model.name == "jmvae"
+    joint = kind is jm.JMVAE
     singles = not joint or config.model.inference == "kl"
     modalities = {
         name: jm.Modality(
@@ -67,10 +69,8 @@ def build_model(config: ConfigDict) -> jm.MultimodalModel:
         for name, entry in config.modalities.items()
     }
     if not joint:
-        return choose("model.name", config.model.name, {"vae": jm.VAE})(
-            latent_dim=config.model.latent_dim, modalities=modalities
-        )
-    return jm.JMVAE(
+        return kind(latent_dim=config.model.latent_dim, modalities=modalities)
+    return kind(
         latent_dim=config.model.latent_dim,
         modalities=modalities,
         trunk=body(config.model.trunk),
@@ -117,9 +117,9 @@ class Experiment:
 def check_config(config: ConfigDict) -> None:
     """Raises ValueError for a number that no run can have."""
     train = config.train
-    lowest = {"epochs": 1, "batch_size": 1, "log_every": 1, "keep_checkpoints": 1}
-    lowest |= {"steps_per_dispatch": 1}
-    lowest |= {"validate_every": 0, "checkpoint_every": 0, "clip_norm": 0, "clip_value": 0}
+    above_0 = ("epochs", "batch_size", "steps_per_dispatch", "log_every", "keep_checkpoints")
+    from_0 = ("validate_every", "checkpoint_every", "clip_norm", "clip_value")
+    lowest = dict.fromkeys(above_0, 1) | dict.fromkeys(from_0, 0)
     for name, bound in lowest.items():
         if not train[name] >= bound:
             raise ValueError(f"train.{name}={train[name]}: expected at least {bound}")

@@ -5,10 +5,11 @@ import importlib.util
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags, logging
+from flax.traverse_util import flatten_dict
 
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the whole traceback of an error.")
 
@@ -57,7 +58,7 @@ def _flag_words(error: Exception, argv: Sequence[str]) -> str:
 def _unknown_key(argv: Sequence[str]) -> str:
     """Names the first override whose key the configuration lacks, and the nearest known key."""
     words = ["--" + word.lstrip("-") if word.startswith("-") else word for word in argv]
-    known = list(dotted_keys(_default_config(words)))
+    known = list(flatten_dict(_default_config(words).to_dict(), sep="."))
     given = (word.removeprefix(_CONFIG_KEY) for word in words if word.startswith(_CONFIG_KEY))
     unknown = next(key for key in (w.partition("=")[0] for w in given) if key not in known)
     leaves = {key.rpartition(".")[2]: key for key in known}
@@ -84,12 +85,3 @@ def _default_config(words: Sequence[str]) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(variant) if variant else module.get_config()
-
-
-def dotted_keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys of a nested configuration: `train.epochs` and so on."""
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            yield from dotted_keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from jmvae_jax.training.metrics import METRICS_FILE
@@ -80,15 +81,7 @@ def write_config(folder: pathlib.Path, config: ConfigDict) -> None:
 
 def _flat(config: ConfigDict) -> dict[str, Any]:
     """Dotted key -> value, as JSON would give it back."""
-
-    def walk(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, inner in value.items():
-            if isinstance(inner, dict):
-                yield from walk(inner, f"{prefix}{name}.")
-            else:
-                yield prefix + name, inner
-
-    return dict(walk(json.loads(json.dumps(config.to_dict())), ""))
+    return flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

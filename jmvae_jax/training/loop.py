@@ -142,8 +142,9 @@ def train(
             if epoch_number != step // plan.steps_per_epoch:
                 epoch_number = step // plan.steps_per_epoch
                 epoch = epochs(epoch_number)
-            count, step = plan.next_stop(step) - step, plan.next_stop(step)
-            placed, tally = dispatch(placed, tally, epoch, devices.place(np.int32(count)))
+            end = plan.next_stop(step)
+            placed, tally = dispatch(placed, tally, epoch, devices.place(np.int32(end - step)))
+            step = end
             interval.read()
             stopping = stop()
             if stopping or plan.logs(step):
