@@ -33,8 +33,17 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
-MODELS: Mapping[str, Callable[..., jm.MultimodalModel]] = {"vae": jm.VAE, "jmvae": jm.JMVAE}
-OBJECTIVES: Mapping[str, Callable[..., Any]] = {"elbo": jm.elbo, "jmvae_kl": jm.jmvae_kl}
+MODELS: Mapping[str, Callable[..., jm.MultimodalModel]] = {
+    "vae": jm.VAE,
+    "jmvae": jm.JMVAE,
+    "cvae": jm.CVAE,
+    "cmma": jm.CMMA,
+}
+OBJECTIVES: Mapping[str, Callable[..., Any]] = {
+    "elbo": jm.elbo,
+    "elbo_toward_normal": jm.elbo_toward_normal,
+    "jmvae_kl": jm.jmvae_kl,
+}
 
 
 def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
@@ -56,27 +65,26 @@ def build_model(config: ConfigDict) -> jm.MultimodalModel:
 
     # The networks that this model has, and no others: a template that is not used is no error,
     # but a reader of the printed model should not meet it.
-    joint = kind is jm.JMVAE
-    singles = not joint or config.model.inference == "kl"
+    options: dict[str, Any] = {}
+    if "trunk" in config.model:
+        options["trunk"] = body(config.model.trunk)
+    for option in ("inference", "product", "conditions"):
+        if option in config.model:
+            options[option] = config.model[option]
+    networks = {"decoder", "conditioner"}
+    if "trunk" in options:
+        networks.add("branch")
+    if kind is jm.VAE or options.get("inference") == "kl":
+        networks.add("encoder")
     modalities = {
         name: jm.Modality(
             shape=tuple(entry.shape),
             likelihood=entry.likelihood,
-            decoder=body(entry.decoder),
-            encoder=body(entry.encoder) if singles else None,
-            branch=body(entry.branch) if joint and entry.branch else None,
+            **{network: body(entry[network]) for network in networks & set(entry)},
         )
         for name, entry in config.modalities.items()
     }
-    if not joint:
-        return kind(latent_dim=config.model.latent_dim, modalities=modalities)
-    return kind(
-        latent_dim=config.model.latent_dim,
-        modalities=modalities,
-        trunk=body(config.model.trunk),
-        inference=config.model.inference,
-        product=config.model.product,
-    )
+    return kind(latent_dim=config.model.latent_dim, modalities=modalities, **options)
 
 
 def build_transforms(config: ConfigDict) -> dict[str, stored_transforms.Transform]:

@@ -44,7 +44,7 @@ def likelihoods(
     run: build.Run, stored: dict[str, np.ndarray], num_samples: int
 ) -> list[dict[str, Any]]:
     """One row for each of the paper's likelihoods, see `evaluation.standard_queries`."""
-    queries = evaluation.standard_queries(list(run.model.modalities))
+    queries = evaluation.standard_queries(run.model)
     parts: list[list[evaluation.Estimate]] = [[] for _ in queries]
     with tqdm(total=len(stored["index"]), unit=" examples") as bar:
         for batch, keys, count in blocks(run, stored):

@@ -6,13 +6,15 @@ that return one number an example; everything else (training, evaluation) is bui
 
 from jmvae_jax import distributions, objectives
 from jmvae_jax.evaluation import Query, estimate, generate, log_likelihood, predict
-from jmvae_jax.models import JMVAE, VAE, Modality, MultimodalModel
+from jmvae_jax.models import CMMA, CVAE, JMVAE, VAE, Modality, MultimodalModel
 from jmvae_jax.networks import MLP
-from jmvae_jax.objectives import Bound, elbo, jmvae_kl, make_loss_fn
+from jmvae_jax.objectives import Bound, elbo, elbo_toward_normal, jmvae_kl, make_loss_fn
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CMMA",
+    "CVAE",
     "JMVAE",
     "MLP",
     "VAE",
@@ -22,6 +24,7 @@ __all__ = [
     "Query",
     "distributions",
     "elbo",
+    "elbo_toward_normal",
     "estimate",
     "generate",
     "jmvae_kl",

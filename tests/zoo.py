@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import flax.linen as nn
@@ -23,11 +24,16 @@ class Sine(nn.Module):
         return jnp.sin(nn.Dense(self.size)(inputs.reshape(inputs.shape[0], -1)))
 
 
+def modality(shape: tuple[int, ...], likelihood: str, body: nn.Module) -> jm.Modality:
+    return jm.Modality(shape, likelihood, body, encoder=body, branch=body, conditioner=body)
+
+
 BODY = jm.MLP((7,))
-IMAGE = jm.Modality((4, 4, 1), "bernoulli", decoder=BODY, encoder=BODY, branch=BODY)
-LABEL = jm.Modality((3,), "categorical", decoder=BODY, encoder=BODY, branch=BODY)
-SOUND = jm.Modality((5,), "laplace", decoder=Sine(), encoder=Sine(), branch=Sine())
-MODALITIES = {"image": IMAGE, "label": LABEL, "sound": SOUND}
+MODALITIES = {
+    "image": modality((4, 4, 1), "bernoulli", BODY),
+    "label": modality((3,), "categorical", BODY),
+    "sound": modality((5,), "laplace", Sine()),
+}
 
 
 def some(*names: str) -> dict[str, jm.Modality]:
@@ -36,6 +42,14 @@ def some(*names: str) -> dict[str, jm.Modality]:
 
 def jmvae(*names: str, **options: Any) -> jm.JMVAE:
     return jm.JMVAE(latent_dim=2, modalities=some(*names), trunk=BODY, **options)
+
+
+def conditional(kind: Any, *names: str, conditions: tuple[str, ...]) -> jm.MultimodalModel:
+    modalities = {
+        name: dataclasses.replace(entry, decoder=None) if name in conditions else entry
+        for name, entry in some(*names).items()
+    }
+    return kind(latent_dim=2, modalities=modalities, conditions=conditions, trunk=BODY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +68,28 @@ ZOO = {
     "jmvae_kl_1": Entry(jmvae("image"), jm.jmvae_kl, ALIGNED),
     "jmvae_kl_2": Entry(jmvae("image", "label"), jm.jmvae_kl, ALIGNED),
     "jmvae_kl_3": Entry(jmvae("image", "label", "sound"), jm.jmvae_kl, ALIGNED),
+    "cvae_2": Entry(
+        conditional(jm.CVAE, "image", "label", conditions=("label",)), jm.elbo, {"beta": 0.5}
+    ),
+    "cvae_3": Entry(
+        conditional(jm.CVAE, "image", "label", "sound", conditions=("label",)),
+        jm.elbo,
+        {"beta": 0.5},
+    ),
+    "cmma_3": Entry(
+        conditional(jm.CMMA, "image", "label", "sound", conditions=("label", "sound")),
+        jm.elbo_toward_normal,
+        {"beta": 0.5},
+    ),
 }
+
+
+def inferable(model: jm.MultimodalModel) -> list[tuple[str, ...]]:
+    """Every part of the modalities that z can be inferred from."""
+    names = tuple(model.modalities)
+    if model.conditions:
+        return [model.conditions, names]
+    return [part for size in range(1, len(names) + 1) for part in combinations(names, size)]
 
 
 def batch_of(model: jm.MultimodalModel, rows: int = ROWS, seed: int = 0) -> dict[str, jax.Array]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jmvae_jax import distributions, parallel
 from jmvae_jax.models.base import MultimodalModel, call_method, fill_absent
-from jmvae_jax.models.checks import check_batch, check_names
+from jmvae_jax.models.checks import check_batch, check_names, check_targets
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 
@@ -53,7 +53,7 @@ def generate(
       >>> drawn["x"].shape
       (5, 4)
     """
-    check_names("targets", targets, model.modalities)
+    check_targets("targets", targets, model)
     check_names("given", given.keys(), model.modalities)
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}: expected at least 1")
@@ -120,7 +120,7 @@ def predict(
     Raises:
       ValueError: a name that the model lacks, nothing given, a bad batch.
     """
-    check_names("targets", targets, model.modalities)
+    check_targets("targets", targets, model)
     check_names("given", given.keys(), model.modalities)
     if not given:
         raise ValueError("given is empty: a prediction needs at least one modality")

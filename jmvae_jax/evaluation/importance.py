@@ -121,17 +121,23 @@ def stream(
     posterior = call_method(model, variables, "posterior", filled, source, mask)
     arrays, build = distributions.unpack(posterior, (rows,))
     prior = call_method(model, variables, "prior", filled)
+    # A prior of each row's own travels with the rows.
+    of_rows = distributions.unpack(prior, (rows,)) if prior.batch_shape else ({}, lambda _: prior)
 
     def one_chunk(part: dict[str, Any], number: Array) -> list[tuple[Array, Array]]:
         index = number * draws + jnp.arange(draws)
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
         q = build(part["posterior"])
         z = distributions.sample(q, fold(part["keys"], index))
-        base = prior.log_prob(z) - q.log_prob(z)
+        base = of_rows[1](part["prior"]).log_prob(z) - q.log_prob(z)
         base = jnp.where((index < num_samples)[:, None], base, -jnp.inf)
         likelihoods = call_method(model, variables, "decode", z, part["batch"])
         terms = present_only(
-            {name: likelihoods[name].log_prob(part["batch"][name]) for name in part["batch"]},
+            {
+                name: likelihood.log_prob(part["batch"][name])
+                for name, likelihood in likelihoods.items()
+                if name in part["batch"]
+            },
             part["mask"],
         )
         ones = jnp.where((index < num_samples)[:, None], jnp.zeros_like(base), -jnp.inf)
@@ -149,7 +155,13 @@ def stream(
         start = [Sums.empty(block) for _ in pairs]
         return jax.lax.scan(step, start, jnp.arange(chunks))[0]
 
-    whole = {"posterior": arrays, "keys": keys, "batch": dict(filled), "mask": mask}
+    whole = {
+        "posterior": arrays,
+        "prior": of_rows[0],
+        "keys": keys,
+        "batch": dict(filled),
+        "mask": mask,
+    }
     blocked = jax.tree.map(lambda x: _in_blocks(x, block), whole)
     results = jax.lax.map(one_block, blocked)
     return jax.tree.map(lambda x: x.reshape(-1)[:rows], results)

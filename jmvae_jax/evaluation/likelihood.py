@@ -12,6 +12,9 @@ With draws `z_k ~ q(z | x_S)` from the posterior given the proposal's modalities
 fall with K; (2) and (3) are not bounds. (2) is used where G is one categorical modality, whose
 few classes the prior's draws meet often; anywhere else that average is ruinous, and (3) is used.
 
+A conditional model (CVAE, CMMA) is always given its conditions w, which have no likelihood: G is
+what is given beside them, the prior is p(z | w), decoders may read w, and log p(x_T | w) is (1).
+
 All three are `log sum_k a_k - log sum_k b_k` with `b_k = 1` in (1) and (2): one streaming sum
 over chunks of draws, whose result does not depend on the chunks. Queries with the same proposal
 share its draws and its passes through the decoders.
@@ -19,7 +22,7 @@ share its draws and its passes through the decoders.
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +30,7 @@ import numpy as np
 from jmvae_jax import distributions, parallel
 from jmvae_jax.evaluation.importance import Estimate, Pair, class_table, finish, stream
 from jmvae_jax.models.base import MultimodalModel, fill_absent
-from jmvae_jax.models.checks import check_batch, check_names
+from jmvae_jax.models.checks import check_batch, check_names, check_targets
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 CHUNK_ROWS = 1000
@@ -63,15 +66,22 @@ class Query:
 
     def estimator(self, model: MultimodalModel) -> str:
         """ "importance", "prior" or "ratio", see the module's equations."""
-        if not self.given:
+        given = self._scored(model)
+        if not given:
             return "importance"
-        discrete = model.modalities[self.given[0]].is_label
-        return "prior" if len(self.given) == 1 and discrete else "ratio"
+        one_label = len(given) == 1 and model.modalities[given[0]].is_label
+        # p(G | w) has another table for every w: there the same draws serve both.
+        return "prior" if one_label and not model.conditions else "ratio"
 
     def pair(self, model: MultimodalModel) -> Pair:
         """What its draws' weights are made of."""
+        given = self._scored(model)
         ratio = self.estimator(model) == "ratio"
-        return Pair(self.target + self.given, self.given if ratio else None)
+        return Pair(self.target + given, given if ratio else None)
+
+    def _scored(self, model: MultimodalModel) -> tuple[str, ...]:
+        """What is given and has a likelihood."""
+        return tuple(name for name in self.given if name in model.generated)
 
 
 def log_likelihood(
@@ -145,7 +155,7 @@ def estimate(
         if number < 1:
             raise ValueError(f"{argument}={number}: expected at least 1")
     for query in queries:
-        _check_query(query, model.modalities)
+        _check_query(query, model)
     check_names("batch", batch.keys(), model.modalities)
     needed = {name for q in queries for name in (*q.target, *q.given, *q.source)}
     batch = {name: jnp.asarray(batch[name]) for name in model.modalities if name in batch}
@@ -155,15 +165,21 @@ def estimate(
     return _estimate(model, variables, keys, batch, mask, tuple(queries), num_samples, chunk_rows)
 
 
-def _check_query(query: Query, modalities: Collection[str]) -> None:
-    check_names("target", query.target, modalities)
-    check_names("given", query.given, modalities)
+def _check_query(query: Query, model: MultimodalModel) -> None:
+    check_targets("target", query.target, model)
+    check_names("given", query.given, model.modalities)
+    lacking = sorted(set(model.conditions) - set(query.given))
+    if lacking:
+        raise ValueError(
+            f"given={query.given} lacks {lacking}: the likelihoods of a {type(model).__name__} are "
+            f"those given {list(model.conditions)}"
+        )
     both = sorted(set(query.target) & set(query.given))
     if both:
         raise ValueError(f"{both} stand in target and in given: a modality is one or the other")
     if not query.target:
         raise ValueError("target is empty: name at least one modality")
-    check_names("proposal", query.source, modalities)
+    check_names("proposal", query.source, model.modalities)
 
 
 @functools.partial(parallel.jit, static_argnums=(0, 5, 6, 7))
@@ -199,14 +215,18 @@ def _estimate(
     return [found[i] for i in range(len(queries))]
 
 
-def standard_queries(modalities: Sequence[str]) -> list[Query]:
+def standard_queries(model: MultimodalModel) -> list[Query]:
     """The paper's likelihoods, for any number of modalities.
 
     The joint; for each modality its marginal, with draws inferred from all modalities
     ("multiple") and from itself ("single"); and its conditional given the others, with draws
-    from all ("multiple") and from those others ("single").
+    from all ("multiple") and from those others ("single"). Of a conditional model, what it
+    generates given its conditions, all together and one by one, with draws from all.
     """
-    everything = tuple(modalities)
+    everything = tuple(model.modalities)
+    if model.conditions:
+        parts = [model.generated, *((name,) for name in model.generated)]
+        return [Query(part, model.conditions, everything) for part in dict.fromkeys(parts)]
     queries = [Query(everything)]
     for name in everything:
         others = tuple(other for other in everything if other != name)

@@ -33,17 +33,21 @@ class Modality:
       likelihood: a name in `distributions.FAMILIES`, or any callable from arrays `[N, *shape]`
         to a distribution over them (see `distributions.likelihood_family`).
       decoder: `[N, latent_dim] -> features`, which linear heads turn into the likelihood's
-        parameters; or those parameters themselves as a dictionary by name.
+        parameters; or those parameters themselves as a dictionary by name. None where a model is
+        given the modality and does not generate it: the likelihood then says what values it has.
       encoder: `[N, *shape] -> features` of the single encoder q(z | this modality), or a
         dictionary of its `mean` and `variance`.
       branch: `[N, *shape] -> features` that enter the joint encoder's trunk; None: the values.
+      conditioner: `[N, *shape] -> features` that condition a decoder (CVAE) or the prior (CMMA);
+        None: the values.
     """
 
     shape: tuple[int, ...]
     likelihood: str | Family
-    decoder: nn.Module
+    decoder: nn.Module | None = None
     encoder: nn.Module | None = None
     branch: nn.Module | None = None
+    conditioner: nn.Module | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -151,16 +155,28 @@ class MultimodalModel(nn.Module):
     def setup(self) -> None:
         if not self.modalities:
             raise ValueError("modalities is empty: a model needs at least one")
-        self.decoders = {
-            name: Decoder(
-                fresh(modality.decoder),
-                modality.shape,
-                distributions.likelihood_family(modality.likelihood),
-            )
-            for name, modality in self.modalities.items()
-        }
+        self.decoders = {name: self._decoder(name) for name in self.generated}
 
-    def prior(self, batch: Batch | None = None) -> Distribution:
+    def _decoder(self, name: str) -> Decoder:
+        modality = self.modalities[name]
+        if modality.decoder is None:
+            raise ValueError(
+                f"modalities[{name!r}] has decoder=None, and it is generated: give one"
+            )
+        family = distributions.likelihood_family(modality.likelihood)
+        return Decoder(fresh(modality.decoder), modality.shape, family)
+
+    @property
+    def generated(self) -> tuple[str, ...]:
+        """Modalities that have a likelihood; the others are conditions, which are always given."""
+        return tuple(self.modalities)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Modalities that are not generated; none in a model of the joint distribution."""
+        return tuple(name for name in self.modalities if name not in self.generated)
+
+    def prior(self, batch: Batch | None = None, train: bool = False) -> Distribution:
         """p(z) = N(0, I) over `[latent_dim]`; `batch` serves models with a conditional prior."""
         return distributions.standard_normal(self.latent_dim)
 
@@ -190,11 +206,12 @@ class MultimodalModel(nn.Module):
     def decode(
         self, z: Array, batch: Batch | None = None, train: bool = False
     ) -> dict[str, Distribution]:
-        """p(modality | z) for every modality.
+        """p(modality | z) for every modality that is generated.
 
         Args:
           z: `[..., latent_dim]`.
-          batch: what a conditional decoder is conditioned on.
+          batch: what a conditional decoder is conditioned on, `[*b, *shape]` where the leading
+            axes of z end in b.
 
         Returns:
           name -> distribution with batch shape `[...]` and event shape `shape` of the modality.
@@ -207,6 +224,7 @@ class MultimodalModel(nn.Module):
         filled = fill_absent(batch, mask)
         if self.is_initializing():
             self.single_posteriors(filled)
+            self.prior(filled)
         return self.decode(self.posterior(filled, mask=mask).mean, filled)
 
     def _given(self, given: Collection[str] | None, batch: Batch) -> tuple[str, ...]:

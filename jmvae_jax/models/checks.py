@@ -12,7 +12,7 @@ from jmvae_jax.distributions import Family
 from jmvae_jax.types import Array, Batch, Mask
 
 if TYPE_CHECKING:
-    from jmvae_jax.models.base import Modality
+    from jmvae_jax.models.base import Modality, MultimodalModel
 
 
 def check_names(argument: str, names: Collection[str], modalities: Collection[str]) -> None:
@@ -25,6 +25,17 @@ def check_names(argument: str, names: Collection[str], modalities: Collection[st
     if unknown:
         raise ValueError(
             f"{argument} names {unknown}, which the model lacks: it has {list(modalities)}"
+        )
+
+
+def check_targets(argument: str, names: Collection[str], model: "MultimodalModel") -> None:
+    """`check_names`, and ValueError if a model of the conditional kind is given one of `names`."""
+    check_names(argument, names, model.modalities)
+    given = [name for name in names if name in model.conditions]
+    if given:
+        raise ValueError(
+            f"{argument} names {given}, which a {type(model).__name__} is given: it generates "
+            f"{list(model.generated)}"
         )
 
 

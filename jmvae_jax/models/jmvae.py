@@ -12,36 +12,14 @@ Inference from all modalities is the joint encoder q(z | x_1, ..., x_M). From a 
 
 import functools
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jmvae_jax.distributions import Distribution, product_of_experts
-from jmvae_jax.models.base import (
-    GaussianEncoder,
-    MultimodalModel,
-    call_network,
-    fill_absent,
-    fresh,
-)
+from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent, fresh
+from jmvae_jax.models.joint import joint_body
 from jmvae_jax.types import Array, Batch, Mask
-
-
-class JointBody(nn.Module):
-    """A branch for each modality, their features side by side, and a trunk over them."""
-
-    branches: Mapping[str, nn.Module | None]
-    trunk: nn.Module
-
-    def __call__(self, inputs: Mapping[str, Array], train: bool = False) -> Any:
-        features = []
-        for name, branch in self.branches.items():
-            values = inputs[name]
-            if branch is not None:
-                values = call_network(branch, values, train)
-            features.append(values.reshape(values.shape[0], -1))
-        return call_network(self.trunk, jnp.concatenate(features, axis=-1), train)
 
 
 class JMVAE(MultimodalModel):
@@ -85,7 +63,9 @@ class JMVAE(MultimodalModel):
             raise ValueError(f"inference={self.inference!r}: expected 'kl' or 'zero'")
         if self.product not in ("once", "each"):
             raise ValueError(f"product={self.product!r}: expected 'once' or 'each'")
-        self.joint = GaussianEncoder(self._joint_body(), self.latent_dim)
+        self.joint = GaussianEncoder(
+            joint_body(self.modalities, self.trunk, self.joint_encoder), self.latent_dim
+        )
         if self.inference == "kl":
             encoders = {name: m.encoder for name, m in self.modalities.items() if m.encoder}
             missing = sorted(set(self.modalities) - set(encoders))
@@ -97,17 +77,6 @@ class JMVAE(MultimodalModel):
                 name: GaussianEncoder(fresh(encoder), self.latent_dim)
                 for name, encoder in encoders.items()
             }
-
-    def _joint_body(self) -> nn.Module:
-        if self.joint_encoder is not None and self.trunk is None:
-            return fresh(self.joint_encoder)
-        if self.joint_encoder is None and self.trunk is not None:
-            branches = {
-                name: None if m.branch is None else fresh(m.branch)
-                for name, m in self.modalities.items()
-            }
-            return JointBody(branches, fresh(self.trunk))
-        raise ValueError("trunk and joint_encoder: give one of them, and not both")
 
     def posterior(
         self,

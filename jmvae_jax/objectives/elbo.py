@@ -3,8 +3,13 @@
 (1) `L(x_1, ..., x_M) = E_q(z|x)[sum_m log p(x_m | z)] - KL(q(z | x) || p(z))`
 
 with one reparameterised draw of z for each example; with one modality it is the VAE's bound,
-with several JMVAE's (section 2 of arXiv:1611.01891). What is minimised is (1) with its KL, the
-rate, multiplied by `beta`.
+with several JMVAE's (section 2 of arXiv:1611.01891). A conditional model (CVAE, CMMA) sums over
+what it generates, and has its own prior. What is minimised is (1) with its KL, the rate,
+multiplied by `beta`.
+
+(2) `E_q(z|x,w)[sum_m log p(x_m | z)] - KL(q(z|x,w) || p(z | w)) - beta KL(q(z|x,w) || N(0, I))`
+
+is what the JMVAE authors' code maximises for CMMA: the warm-up is on the second divergence.
 """
 
 from collections.abc import Mapping
@@ -110,7 +115,8 @@ def posterior_bound(
     rows = jnp.arange(posterior.batch_shape[0])
     z = distributions.sample(posterior, distributions.example_keys(key, rows))
     likelihoods = module.decode(z, filled, train=train)
-    bound = joint_elbo(posterior, module.prior(filled), likelihoods, filled, beta, z, mask)
+    prior = module.prior(filled, train)
+    bound = joint_elbo(posterior, prior, likelihoods, filled, beta, z, mask)
     return bound, posterior, z
 
 
@@ -125,7 +131,7 @@ def elbo(
     train: bool = False,
     mutable: Any = False,
 ) -> Any:
-    """Bound (1) of any model of the zoo: VAE, JMVAE-zero.
+    """Bound (1) of any model of the zoo: VAE, JMVAE-zero, CVAE, CMMA.
 
     Args:
       model: a model and `variables`, its parameters and state.
@@ -145,5 +151,39 @@ def elbo(
 
     def terms(module: MultimodalModel) -> Bound:
         return posterior_bound(module, key, batch, beta, mask, train)[0]
+
+    return model.apply(variables, method=terms, mutable=mutable)
+
+
+def elbo_toward_normal(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    batch: Batch,
+    *,
+    beta: float | Array = 1.0,
+    mask: Mask | None = None,
+    train: bool = False,
+    mutable: Any = False,
+) -> Any:
+    """Objective (2), for a model with a learned prior (CMMA). At `beta=0` its loss is (1)'s.
+
+    Args:
+      beta: weight of `KL(q || N(0, I))` in the loss; the rate is that to the learned prior, and
+        has weight 1.
+      model, variables, key, batch, mask, train, mutable: as in `elbo`.
+
+    Returns:
+      A `Bound` whose `elbo` is bound (1); with `mutable`, a pair of it and the updated collections.
+
+    Raises:
+      ValueError: as `elbo`.
+    """
+
+    def terms(module: MultimodalModel) -> Bound:
+        bound, posterior, z = posterior_bound(module, key, batch, 1.0, mask, train)
+        normal = distributions.standard_normal(module.latent_dim)
+        extra = distributions.kl_divergence(posterior, normal, z)
+        return bound.replace(loss=bound.loss + beta * extra)
 
     return model.apply(variables, method=terms, mutable=mutable)

@@ -89,12 +89,12 @@ def test_another_key_gives_another_estimate(mixed, mixed_found):
 
 
 def test_the_standard_queries_of_one_modality_are_its_evidence():
-    assert standard_queries(("x",)) == [Query(("x",))]
+    assert standard_queries(linear_gaussian("x")) == [Query(("x",))]
 
 
 def test_the_standard_queries_of_two_modalities_are_the_papers():
     both = ("x", "w")
-    assert standard_queries(both) == [
+    assert standard_queries(linear_gaussian(*both)) == [
         Query(both, (), None),
         Query(("x",), (), both),
         Query(("x",), (), ("x",)),
@@ -108,7 +108,7 @@ def test_the_standard_queries_of_two_modalities_are_the_papers():
 
 
 def test_the_standard_queries_of_three_modalities_condition_on_all_others():
-    queries = standard_queries(NAMES)
+    queries = standard_queries(linear_gaussian())
     assert len(queries) == len(set(queries)) == 1 + 3 * 4
     for name in NAMES:
         others = rest(name)

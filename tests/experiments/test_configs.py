@@ -9,7 +9,13 @@ from experiments.configs import mnist
 from jmvae_jax import training
 from jmvae_jax.training.checkpoints import Checkpoints
 
-COUNTS = {"vae": 730_240 + 698_128, "jmvae_zero": 1_997_210, "jmvae_kl": 3_061_402}
+COUNTS = {
+    "vae": 730_240 + 698_128,
+    "cvae": 998_016 + 5_632 + 960_272,
+    "cmma": 998_016 + 333_952 + 698_128,
+    "jmvae_zero": 1_997_210,
+    "jmvae_kl": 3_061_402,
+}
 
 
 @pytest.mark.parametrize("smoke", ["", ",smoke"])

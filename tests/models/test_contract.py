@@ -1,7 +1,6 @@
 """What every model of the zoo promises."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +12,9 @@ import jmvae_jax as jm
 from jmvae_jax.distributions import example_keys
 
 EVERY = pytest.mark.parametrize("name", zoo.ZOO)
-SUBSETS = [
-    (name, given)
-    for name, entry in zoo.ZOO.items()
-    for size in range(1, len(entry.model.modalities) + 1)
-    for given in itertools.combinations(entry.model.modalities, size)
-]
+CONDITIONAL = [name for name, entry in zoo.ZOO.items() if entry.model.conditions]
+JOINT = [name for name in zoo.ZOO if name not in CONDITIONAL]
+SUBSETS = [(name, given) for name, entry in zoo.ZOO.items() for given in zoo.inferable(entry.model)]
 
 
 @functools.cache
@@ -92,9 +88,16 @@ def test_every_parameter_is_a_finite_float32(name):
 def test_a_call_reconstructs_every_modality(name):
     model, variables, batch = case(name)
     reconstruction = model.apply(variables, batch)
-    assert set(reconstruction) == set(batch)
-    for modality, values in batch.items():
-        assert reconstruction[modality].mean.shape == values.shape
+    assert set(reconstruction) == set(model.generated)
+    for modality, likelihood in reconstruction.items():
+        assert likelihood.mean.shape == batch[modality].shape
+
+
+@EVERY
+def test_what_is_generated_and_the_conditions_are_all_modalities(name):
+    model = zoo.ZOO[name].model
+    assert set(model.generated) | set(model.conditions) == set(model.modalities)
+    assert not set(model.generated) & set(model.conditions)
 
 
 @pytest.mark.parametrize(("name", "given"), SUBSETS)
@@ -125,7 +128,7 @@ def test_every_modality_is_given_by_default(name):
     assert_trees_equal([named.mean, named.variance], [q.mean, q.variance])
 
 
-@EVERY
+@pytest.mark.parametrize("name", JOINT)
 def test_the_posterior_from_nothing_is_the_prior(name):
     model, variables, batch = case(name)
     prior = model.apply(variables, method="prior")
@@ -137,15 +140,27 @@ def test_the_posterior_from_nothing_is_the_prior(name):
         assert_trees_equal([q.mean, q.variance], [prior.mean, prior.variance])
 
 
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_the_posterior_from_the_conditions_is_the_prior_of_each_row(name):
+    model, variables, batch = case(name)
+    given = {condition: batch[condition] for condition in model.conditions}
+    q = model.apply(variables, given, given=model.conditions, method="posterior")
+    prior = model.apply(variables, given, method="prior")
+    assert q.batch_shape == (zoo.ROWS,)
+    for found, expected in ((q.mean, prior.mean), (q.variance, prior.variance)):
+        np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
+
+
 @EVERY
 def test_decoding_keeps_the_axes_of_the_samples_and_works_row_by_row(name, key):
     model, variables, batch = case(name)
     z = jax.random.normal(key, (3, zoo.ROWS, model.latent_dim))
-    likelihoods = model.apply(variables, z, method="decode")
-    assert set(likelihoods) == set(model.modalities)
-    one = model.apply(variables, z[1, 2], method="decode")
-    for modality, values in batch.items():
-        likelihood = likelihoods[modality]
+    likelihoods = model.apply(variables, z, batch, method="decode")
+    assert set(likelihoods) == set(model.generated)
+    row = {modality: values[2] for modality, values in batch.items()}
+    one = model.apply(variables, z[1, 2], row, method="decode")
+    for modality, likelihood in likelihoods.items():
+        values = batch[modality]
         assert likelihood.batch_shape == (3, zoo.ROWS)
         assert likelihood.event_shape == model.modalities[modality].shape
         scores = likelihood.log_prob(values)
@@ -162,7 +177,7 @@ def test_every_term_of_the_bound_is_one_finite_number_an_example(name, key):
     for leaf in [*jax.tree.leaves(bound), bound.elbo]:
         assert leaf.shape == (zoo.ROWS,)
     assert is_finite(bound)
-    assert set(bound.reconstruction) == set(model.modalities)
+    assert set(bound.reconstruction) == set(model.generated)
 
 
 @EVERY
@@ -257,7 +272,7 @@ def test_the_loss_of_a_row_does_not_depend_on_the_others(name, masked):
     np.testing.assert_allclose(mixed_losses[row], losses[row], rtol=1e-6)
     present = np.arange(zoo.ROWS) != row
     if masked:
-        present &= np.any([np.asarray(there) for there in mask.values()], axis=0)
+        present &= np.any([np.asarray(mask[name]) for name in model.generated], axis=0)
     assert (np.asarray(mixed_losses) != losses)[present].all()
 
 

@@ -357,7 +357,9 @@ def test_an_unknown_product_is_refused_at_init(key):
 
 def test_kl_needs_an_encoder_for_each_modality(key):
     bare = jm.Modality((3,), "categorical", decoder=zoo.BODY)
-    model = jm.JMVAE(latent_dim=2, modalities={"image": zoo.IMAGE, "bare": bare}, trunk=zoo.BODY)
+    model = jm.JMVAE(
+        latent_dim=2, modalities={"image": zoo.MODALITIES["image"], "bare": bare}, trunk=zoo.BODY
+    )
     batch = {"image": jnp.ones((2, 4, 4, 1)), "bare": jnp.eye(3)[:2]}
     with pytest.raises(ValueError, match=r"needs an encoder for each modality: \['bare'\]"):
         model.init(key, batch)
