@@ -218,19 +218,23 @@ def initial_state(config: ConfigDict, experiment: Experiment) -> TrainState:
     return parallel.jit(create)()
 
 
+def places(config: ConfigDict) -> dict[str, Any]:
+    """Where the configuration's data set comes from: arguments of the data room's functions."""
+    return {name: config.data[name] for name in ("data_dir", "manual_dir", "download")}
+
+
+def load_arrays(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
+    """Everything that is stored of a split of the configuration's data set, with `index`."""
+    return data.load(config.data.dataset, split, **places(config))
+
+
 def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
-    """Stored arrays of a split of the configuration's data set, with `index`.
+    """Stored arrays of the configuration's modalities, with `index`.
 
     Raises:
       ValueError: the data set lacks a modality of the configuration, or has other shapes.
     """
-    arrays = data.load(
-        config.data.dataset,
-        split,
-        data_dir=config.data.data_dir,
-        manual_dir=config.data.manual_dir,
-        download=config.data.download,
-    )
+    arrays = load_arrays(config, split)
     lacking = sorted(set(config.modalities) - set(arrays))
     if lacking:
         raise ValueError(

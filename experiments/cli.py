@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import signal
 import sys
 import textwrap
 import traceback
@@ -22,7 +23,8 @@ _CONFIG_KEY = "--config."
 def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> None:
     """Parses the flags and runs `main`, then exits with its status.
 
-    Exit status: 0, or what `main` returns; 1 for an error while it runs; 2 for bad flags.
+    Exit status: 0, or what `main` returns; 1 for an error while it runs; 2 for bad flags; 130
+    after ^C.
     """
     logging.set_verbosity(logging.ERROR)
     argv = list(sys.argv if argv is None else argv)
@@ -36,6 +38,8 @@ def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) ->
         sys.exit(main() or 0)
     except ERRORS_OF_USE as error:
         _exit(str(error), 1, _TRACEBACK.value)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _exit(words: str, status: int, show: bool) -> None:

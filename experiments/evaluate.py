@@ -1,84 +1,32 @@
-"""Likelihoods and accuracies of a trained run on test examples.
+"""Likelihoods, accuracies and coherence of a trained run on test examples.
 
-    python experiments/evaluate.py --workdir=DIR [--num_samples=1000] [--num_examples=N]
+    python experiments/evaluate.py --workdir=DIR [--num_samples=1000] [--coherence]
 
-Prints a table and writes DIR/results.json. All figures are means over the examples, in nats:
-`stderr` is the deviation over the examples / sqrt(their number), `mc_stderr` the Monte-Carlo
-error of the mean, `ess` the mean effective sample size of the draws.
+Prints a table and writes DIR/results.json, and the likelihoods of each example to DIR/values.npz.
+All figures are means over the examples, in nats: `stderr` is the deviation over the examples /
+sqrt(their number), `mc_stderr` the Monte-Carlo error of the mean, `ess` the mean effective sample
+size of the draws. `--coherence` judges generated images with a classifier, see judge.py.
 """
 
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-import jmvae_jax as jm
-from experiments import build, cli, workdir
-from jmvae_jax import data, evaluation
+from experiments import build, cli, scores, workdir
+from experiments.judge import load_judge
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 2)
+_COHERENCE = flags.DEFINE_bool("coherence", False, "Judge generated images as well.")
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Generated images of each class.", 1)
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the run's data set.")
-
-BLOCK = 500
-"""Examples between two moves of the progress bar."""
-
-
-def blocks(run: build.Run, stored: dict[str, np.ndarray]) -> Iterator[tuple[Any, Any, int]]:
-    """Batches of one size: modality -> arrays, keys, and how many rows count."""
-    size = min(BLOCK, len(stored["index"]))
-    for part, weight in data.padded_batches(stored, size):
-        batch, keys = data.evaluation_batch(run.transforms, part)
-        yield batch, keys, int(weight.sum())
-
-
-def likelihoods(
-    run: build.Run, stored: dict[str, np.ndarray], num_samples: int
-) -> list[dict[str, Any]]:
-    """One row for each of the paper's likelihoods, see `evaluation.standard_queries`."""
-    queries = evaluation.standard_queries(run.model)
-    parts: list[list[evaluation.Estimate]] = [[] for _ in queries]
-    with tqdm(total=len(stored["index"]), unit=" examples") as bar:
-        for batch, keys, count in blocks(run, stored):
-            found = jm.estimate(run.model, run.variables, keys, batch, queries, num_samples)
-            for part, one in zip(parts, found, strict=True):
-                part.append(one.rows(count))
-            bar.update(count)
-    return [
-        {
-            "target": list(query.target),
-            "given": list(query.given),
-            "proposal": list(query.source),
-            "estimator": query.estimator(run.model),
-            **evaluation.summarize(part),
-            "num_samples": num_samples,
-        }
-        for query, part in zip(queries, parts, strict=True)
-    ]
-
-
-def accuracies(run: build.Run, stored: dict[str, np.ndarray]) -> dict[str, float]:
-    """Share of right labels at z = the mean of q(z | the other modalities)."""
-    found = {}
-    for name in run.model.modalities:
-        others = tuple(other for other in run.model.modalities if other != name)
-        if others and run.model.modalities[name].is_label:
-            right = 0
-            for batch, _, count in blocks(run, stored):
-                given = {other: batch[other] for other in others}
-                predicted = jm.predict(run.model, run.variables, given, targets=(name,))[name]
-                same = np.argmax(predicted, -1) == np.argmax(batch[name], -1)
-                right += int(same[:count].sum())
-            found[name] = right / len(stored["index"])
-    return found
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -107,38 +55,84 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
-    run = build.load_run(_WORKDIR.value)
-    workdir.check_writable(pathlib.Path(_WORKDIR.value), "workdir")
+def coherence_lines(found: Mapping[str, Any]) -> list[str]:
+    """The coherence as lines of text."""
+    words = {
+        "label_to_image": "images generated from labels show their label",
+        "label_to_image_at_mean": "the same at the mean of q(z|label), one image a class",
+        "image_to_label": "labels inferred from images are right",
+        "joint": "images and labels drawn from the prior fit",
+    }
+    lines = [
+        f"{text}: {found[name]['share']:.4f} ± {found[name]['stderr']:.4f}"
+        for name, text in words.items()
+        if name in found
+    ]
+    for name, distance in found["frechet_distance"].items():
+        lines.append(
+            f"Frechet distance to real images in the judge's features, {name.replace('_', ' ')}: "
+            f"{distance['estimate']:.2f} ± {distance['stderr']:.2f}"
+        )
+    return lines
+
+
+def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
+    """The results of a run, which are written only when all of them are there."""
     stored = build.load_split(run.config, _SPLIT.value)
     available = len(stored["index"])
     wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
     if wanted > available:
         raise ValueError(f"num_examples={wanted}: the split {_SPLIT.value!r} has {available}")
     stored = {name: values[:wanted] for name, values in stored.items()}
+    judge = None
+    if _COHERENCE.value:
+        judge = load_judge(run.config.data.dataset, **build.places(run.config))
     started = time.perf_counter()
-    rows = likelihoods(run, stored, _NUM_SAMPLES.value)
+    rows, values = scores.likelihoods(run, stored, _NUM_SAMPLES.value)
     results = {
         "variant": run.config.variant,
         "dataset": run.config.data.dataset,
         "split": _SPLIT.value,
         "step": int(run.state.step),
+        "num_samples": _NUM_SAMPLES.value,
+        "num_examples": wanted,
         "log_likelihood": rows,
-        "accuracy": accuracies(run, stored),
-        "seconds": round(time.perf_counter() - started, 1),
+        "variation_of_information": scores.variation_of_information(run.model, rows, values),
+        "accuracy": scores.accuracies(run, stored),
     }
+    if judge is not None:
+        real = build.load_arrays(run.config, _SPLIT.value)
+        results["num_images"] = _NUM_IMAGES.value
+        results["coherence"] = scores.coherence(run, judge, stored, real, _NUM_IMAGES.value)
+    results["seconds"] = round(time.perf_counter() - started, 1)
+    workdir.write_arrays(folder / workdir.VALUES_FILE, values)
+    workdir.write_json(folder / workdir.RESULTS_FILE, results)
+    return results
+
+
+def main() -> None:
+    folder = pathlib.Path(_WORKDIR.value)
+    run = build.load_run(folder)
+    workdir.check_writable(folder, "workdir")
+    results = evaluate(run, folder)
     print(
         f"\n{run.config.variant} after {results['step']:,} steps, K = {_NUM_SAMPLES.value}, "
-        f"{wanted:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n{table(rows)}\n"
+        f"{results['num_examples']:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n"
+        f"{table(results['log_likelihood'])}\n"
     )
     print(
         "Conditional rows (prior, ratio) are estimates, not bounds; a small ess means a loose one."
     )
+    for row in results["variation_of_information"]:
+        print(
+            f"variation of information, {row['proposal']}: {row['estimate']:.2f} ± "
+            f"{row['stderr']:.2f}"
+        )
     for name, value in results["accuracy"].items():
         print(f"accuracy of {name}, from the other modalities: {value:.4f}")
-    path = pathlib.Path(_WORKDIR.value) / workdir.RESULTS_FILE
-    workdir.write_json(path, results)
-    print(f"wrote {path}")
+    if "coherence" in results:
+        print("\n".join(coherence_lines(results["coherence"])))
+    print(f"wrote {folder / workdir.RESULTS_FILE}")
 
 
 if __name__ == "__main__":

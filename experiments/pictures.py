@@ -21,11 +21,11 @@ class Grid:
 
 
 def image_modalities(model: jm.MultimodalModel) -> list[str]:
-    """Modalities that can be shown: `[H, W, 1 or 3]`."""
+    """Generated modalities that can be shown: `[H, W, 1 or 3]`."""
     return [
         name
-        for name, modality in model.modalities.items()
-        if len(modality.shape) == 3 and modality.shape[-1] in (1, 3)
+        for name in model.generated
+        if len(shape := model.modalities[name].shape) == 3 and shape[-1] in (1, 3)
     ]
 
 
@@ -89,7 +89,7 @@ def validation_grids(
     for target in image_modalities(model):
         grids[f"reconstruction/{target}"] = reconstructions(model, variables, batch, target).images
         for name in model.modalities:
-            if model.modalities[name].is_label:
+            if is_one_label(model, (name,)) and model.conditions in ((), (name,)):
                 key = jax.random.key(0)
                 grid = drawn(model, variables, key, batch, (name,), target, 8)
                 grids[f"{name}_to_{target}"] = grid.images

@@ -6,9 +6,10 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -16,6 +17,7 @@ from jmvae_jax.training.metrics import METRICS_FILE
 
 CONFIG_FILE = "config.json"
 RESULTS_FILE = "results.json"
+VALUES_FILE = "values.npz"
 
 HARMLESS = (
     "data.data_dir",
@@ -48,10 +50,23 @@ def check_writable(folder: pathlib.Path, argument: str) -> None:
         ) from error
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name, as `numpy.load` reads them, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is savez's own option
     os.replace(temporary, path)
 
 

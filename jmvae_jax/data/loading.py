@@ -130,6 +130,11 @@ def load(
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def num_examples(name: str, split: str, **options: Any) -> int:
+    """Number of examples in a split; arguments and errors are those of `load`."""
+    return sum(len(positions) for _, positions in _parse_split(prepare(name, **options), split))
+
+
 def _new_builder(name: str, data_dir: PathLike | None) -> Any:
     if name not in _BUILDERS:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)

@@ -1,5 +1,16 @@
 """What a trained model is worth, and what it draws."""
 
+from jmvae_jax.evaluation.coherence import (
+    Agreement,
+    Judge,
+    Judged,
+    agreement,
+    frechet_distance,
+    frechet_stderr,
+    judge_from_labels,
+    judge_from_prior,
+    judge_images,
+)
 from jmvae_jax.evaluation.generation import generate, predict
 from jmvae_jax.evaluation.importance import Estimate
 from jmvae_jax.evaluation.likelihood import (
@@ -11,10 +22,19 @@ from jmvae_jax.evaluation.likelihood import (
 )
 
 __all__ = [
+    "Agreement",
     "Estimate",
+    "Judge",
+    "Judged",
     "Query",
+    "agreement",
     "estimate",
+    "frechet_distance",
+    "frechet_stderr",
     "generate",
+    "judge_from_labels",
+    "judge_from_prior",
+    "judge_images",
     "log_likelihood",
     "predict",
     "standard_queries",

@@ -1,5 +1,6 @@
-"""Linen bodies: arrays in, arrays out."""
+"""Linen bodies: arrays in, arrays out. Any Linen module of yours serves as well."""
 
+from jmvae_jax.networks.classifier import Classifier
 from jmvae_jax.networks.mlp import MLP, Heads
 
-__all__ = ["MLP", "Heads"]
+__all__ = ["MLP", "Classifier", "Heads"]

@@ -1,0 +1,282 @@
+"""Trains and evaluates every system of a table of the paper, and lays it beside the paper's.
+
+    python experiments/reproduce.py --table=mnist --epochs=50 --out=DIR [--rows=vae,jmvae_kl_0.1]
+
+Each row is a run in DIR/rows/ROW, made by `train.py` and `evaluate.py --coherence` as a person
+would; DIR/table.json and DIR/table.md are written after each. The same command goes on where it
+was stopped: finished rows are not made again. A row that fails leaves the others alone, and the
+exit status is then 1. `--smoke` shrinks networks and data to try the command.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from absl import flags
+
+from experiments import build, cli, tables, workdir
+from jmvae_jax import data
+
+_TABLE = flags.DEFINE_string("table", "mnist", "Which table: mnist.")
+_EPOCHS = flags.DEFINE_integer("epochs", 500, "Of each row.", 1)
+_ROWS = flags.DEFINE_list("rows", [], "Rows to make; all.")
+_OUT = flags.DEFINE_string("out", None, "Folder of the table and its runs.", required=True)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N test examples; all.", 2)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Judged images of each class.", 1)
+_SMOKE = flags.DEFINE_bool("smoke", False, "Networks and data shrunk to seconds.")
+
+EXPERIMENTS = pathlib.Path(__file__).resolve().parent
+TABLE_FILE, MARKDOWN_FILE = "table.json", "table.md"
+
+
+class StoppedError(Exception):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+class Children:
+    """Runs one command at a time, and passes SIGINT and SIGTERM on to it, once.
+
+    A command inherits the table's lock: if we are killed, the folder is in use until it ends.
+    """
+
+    def __init__(self, lock: int) -> None:
+        self.lock = lock
+        self.signal: int | None = None
+        self.running: subprocess.Popen[bytes] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._pass_on)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        if self.signal is None and self.running is not None:
+            self.running.send_signal(number)
+        self.signal = number
+
+    def run(self, words: Sequence[str]) -> str | None:
+        """Runs to the end with its output on ours; None, or what is wrong.
+
+        Raises:
+          StoppedError: a signal came while it ran, or before.
+        """
+        if self.signal is not None:
+            raise StoppedError(self.signal)
+        print(f"\n$ {shlex.join(words)}", flush=True)
+        # In a session of its own, so that the terminal's ^C reaches it through us alone.
+        self.running = subprocess.Popen(
+            words, stderr=subprocess.PIPE, start_new_session=True, pass_fds=[self.lock]
+        )
+        if self.signal is not None:  # it came between the two lines above
+            self.running.send_signal(self.signal)
+        tail = self._show(self.running)
+        status = self.running.wait()
+        self.running = None
+        if self.signal is not None:
+            raise StoppedError(self.signal)
+        if status == 0:
+            return None
+        error = re.search(r"error: (.*)", tail, re.DOTALL)
+        words_of_it = " ".join((error[1] if error else tail[-300:]).split())
+        return f"exit status {status}: {words_of_it}"
+
+    @staticmethod
+    def _show(process: subprocess.Popen[bytes]) -> str:
+        """Copies what it says to our stderr; the last of it."""
+        assert process.stderr is not None
+        tail = b""
+        while part := process.stderr.read1(4096):  # type: ignore[attr-defined]
+            sys.stderr.buffer.write(part)
+            sys.stderr.buffer.flush()
+            tail = (tail + part)[-4000:]
+        return tail.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[int]:
+    """The table's folder, made if need be, for one process at a time; the lock's descriptor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    workdir.check_writable(folder, "out")
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"out={os.fspath(folder)!r} is in use by another process: wait for it, or give "
+                "another folder"
+            ) from error
+        yield lock.fileno()
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for: the head of the table, which a folder keeps to."""
+
+    table: str
+    epochs: int
+    num_samples: int
+    num_examples: int
+    num_images: int
+    smoke: bool
+
+    @classmethod
+    def from_flags(cls) -> "Request":
+        build.choose("table", _TABLE.value, tables.TABLES)
+        available = data.num_examples("mnist", "test")
+        wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
+        if wanted > available:
+            raise ValueError(f"num_examples={wanted}: the test split has {available}")
+        return cls(
+            table=_TABLE.value,
+            epochs=_EPOCHS.value,
+            num_samples=_NUM_SAMPLES.value,
+            num_examples=wanted,
+            num_images=_NUM_IMAGES.value,
+            smoke=_SMOKE.value,
+        )
+
+    def command(self) -> str:
+        """The command that makes the whole table."""
+        words = [f"--table={self.table}", f"--epochs={self.epochs}"]
+        words += ["--smoke"] if self.smoke else []
+        for name in ("num_samples", "num_examples", "num_images"):
+            if flags.FLAGS[name].value != flags.FLAGS[name].default:
+                words.append(f"--{name}={getattr(self, name)}")
+        return " ".join(["python experiments/reproduce.py", *words, "--out=DIR"])
+
+    def check_folder(self, folder: pathlib.Path) -> None:
+        """Raises ValueError if the folder holds a table that was asked for otherwise."""
+        path = folder / TABLE_FILE
+        if not path.exists():
+            return
+        kept = json.loads(path.read_text())
+        changed = [
+            f"{name}: {kept.get(name)!r} -> {value!r}"
+            for name, value in dataclasses.asdict(self).items()
+            if kept.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"out={os.fspath(folder)!r} holds another table. It differs in "
+                f"{'; '.join(changed)}. Give another folder, or the same flags to go on"
+            )
+
+
+def num_steps(row: tables.Row, request: Request) -> int:
+    """Steps after which a row is trained."""
+    config = row.config(request.epochs, request.smoke)
+    examples = data.num_examples(config.data.dataset, config.data.train_split)
+    return request.epochs * data.num_steps(examples, config.train.batch_size)
+
+
+def results_of(row: tables.Row, folder: pathlib.Path, request: Request) -> dict[str, Any] | None:
+    """The results of a finished row, or None where something of it is still to be done."""
+    path = folder / workdir.RESULTS_FILE
+    if not path.exists() or not (folder / workdir.VALUES_FILE).exists():
+        return None
+    if workdir.differences(workdir.read_config(folder), row.config(request.epochs, request.smoke)):
+        return None  # train.py will refuse the folder and say why
+    results: dict[str, Any] = json.loads(path.read_text())
+    wanted = {
+        "step": num_steps(row, request),
+        "split": "test",
+        "num_samples": request.num_samples,
+        "num_examples": request.num_examples,
+        "num_images": request.num_images,
+    }
+    return results if all(results.get(name) == value for name, value in wanted.items()) else None
+
+
+def make_row(
+    row: tables.Row, folder: pathlib.Path, request: Request, children: Children
+) -> str | None:
+    """Trains and evaluates a row; None, or what is wrong."""
+    variant = row.variant + (",smoke" if request.smoke else "")
+    overrides = {"train.epochs": request.epochs, **row.overrides}
+    train = [
+        f"--config={EXPERIMENTS / 'configs' / 'mnist.py'}:{variant}",
+        *(f"--config.{key}={value}" for key, value in overrides.items()),
+        f"--workdir={folder}",
+    ]
+    evaluate = [
+        f"--workdir={folder}",
+        f"--num_samples={request.num_samples}",
+        f"--num_examples={request.num_examples}",
+        f"--num_images={request.num_images}",
+        "--coherence",
+    ]
+    for script, flags_of_it in (("train.py", train), ("evaluate.py", evaluate)):
+        wrong = children.run([sys.executable, str(EXPERIMENTS / script), *flags_of_it])
+        if wrong is not None:
+            return f"{script}: {wrong}"
+    return None
+
+
+def write_table(folder: pathlib.Path, request: Request, failed: Mapping[str, str]) -> None:
+    """Writes what is finished, requested now or earlier, in the order of the paper."""
+    entries, values = {}, {}
+    for name, row in tables.TABLES[request.table].items():
+        run = folder / "rows" / name
+        results = results_of(row, run, request)
+        if results is not None:
+            entries[name] = tables.entry(row, run, results)
+            with np.load(run / workdir.VALUES_FILE) as arrays:
+                values[name] = dict(arrays)
+    table = {
+        **dataclasses.asdict(request),
+        "command": request.command(),
+        "rows": entries,
+        "differences": tables.differences(values),
+        "failed": dict(failed),
+    }
+    workdir.write_json(folder / TABLE_FILE, table)
+    workdir.write_text(folder / MARKDOWN_FILE, tables.markdown(table))
+
+
+def main() -> int:
+    request, folder = Request.from_flags(), pathlib.Path(_OUT.value)
+    rows = tables.TABLES[request.table]
+    wanted = list(dict.fromkeys(_ROWS.value)) or list(rows)
+    for name in wanted:
+        build.choose("rows", name, rows)
+    failed: dict[str, str] = {}
+    with locked(folder) as lock:
+        children = Children(lock)
+        request.check_folder(folder)
+        for name in wanted:
+            run = folder / "rows" / name
+            if results_of(rows[name], run, request) is not None:
+                print(f"{name} is finished", flush=True)
+                continue
+            run.parent.mkdir(exist_ok=True)
+            try:
+                wrong = make_row(rows[name], run, request, children)
+            except StoppedError as stopped:
+                print(f"stopped in {name}; the same command goes on from there")
+                return 128 + stopped.number
+            if wrong is not None:
+                failed[name] = wrong
+                print(f"error: row {name} failed: {wrong}", file=sys.stderr, flush=True)
+            write_table(folder, request, failed)
+        write_table(folder, request, failed)
+    print(f"\n{(folder / MARKDOWN_FILE).read_text()}\nwrote {folder / TABLE_FILE}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    cli.launch(main)

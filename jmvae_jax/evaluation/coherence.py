@@ -1,0 +1,233 @@
+"""Do generated modalities fit together? A judge reads the class of generated images.
+
+A judge is any function from images `[N, *shape]` to class logits `[N, C]` and features `[N, F]`.
+Images are means of p(image | z); what is random is z, and the label where it is drawn:
+
+* from labels: z ~ q(z | label). Does the judge read the label that was given?
+* from the prior: z ~ p(z), label ~ p(label | z). Does the judge read the label that was drawn?
+
+At the mean of q(z | label) there is one picture a class: a share over ten pictures says little.
+Coherence became the usual measure with MMVAE (Shi et al., 2019, arXiv:1911.03393).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmvae_jax import distributions, parallel
+from jmvae_jax.evaluation.generation import generate, predict
+from jmvae_jax.models.base import MultimodalModel
+from jmvae_jax.types import Array, Key, Variables
+
+Judge = Callable[[Array], tuple[Array, Array]]
+
+BLOCK = 500
+"""Images that are generated and judged at once."""
+
+
+class Judged(NamedTuple):
+    """What a judge sees in images: their classes `int[N]` and features `float32[N, F]`."""
+
+    classes: np.ndarray
+    features: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How often two classes are the same.
+
+    Attributes:
+      share: of all examples.
+      stderr: binomial, `sqrt(share (1 - share) / count)`; never too small where the classes were
+        chosen beforehand.
+      count: number of examples.
+      per_class: share, its error and the count of each wanted class; no share without examples.
+    """
+
+    share: float
+    stderr: float
+    count: int
+    per_class: tuple[dict[str, float | int | None], ...]
+
+
+def agreement(wanted: np.ndarray, found: np.ndarray, num_classes: int) -> Agreement:
+    """How often `found` is the `wanted` class, over all examples and for each wanted class.
+
+    Args:
+      wanted, found: classes, `int[N]`.
+      num_classes: C; the classes are 0 ... C - 1.
+
+    Raises:
+      ValueError: shapes that differ, no example, or a wanted class that is none of the C.
+
+    Example:
+      >>> import numpy as np
+      >>> from jmvae_jax.evaluation import agreement
+      >>> agreement(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2).share
+      0.75
+    """
+    wanted, found = np.asarray(wanted), np.asarray(found)
+    if wanted.shape != found.shape or wanted.ndim != 1 or not len(wanted):
+        raise ValueError(
+            f"wanted and found have shapes {wanted.shape} and {found.shape}: expected one axis, "
+            "the same, with at least one example"
+        )
+    if not 0 <= wanted.min() <= wanted.max() < num_classes:
+        raise ValueError(f"wanted: expected classes from 0 to {num_classes - 1}")
+
+    def share_of(rows: np.ndarray) -> dict[str, float | int | None]:
+        count = len(rows)
+        share = float(rows.mean()) if count else None
+        stderr = None if share is None else float(np.sqrt(share * (1 - share) / count))
+        return {"share": share, "stderr": stderr, "count": count}
+
+    same = wanted == found
+    per_class = tuple(share_of(same[wanted == number]) for number in range(num_classes))
+    return Agreement(**share_of(same), per_class=per_class)  # type: ignore[arg-type]  # not empty
+
+
+def judge_images(judge: Judge, images: Any) -> Judged:
+    """What the judge sees in images `[N, *shape]`.
+
+    The judge is compiled once for each function: give the same one again, not a new lambda.
+    """
+    parts = [_judge(judge, jnp.asarray(images[rows])) for rows in _blocks(len(images))]
+    return _joined(parts)
+
+
+def judge_from_labels(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    judge: Judge,
+    classes: Sequence[int] | np.ndarray,
+    *,
+    label: str,
+    image: str,
+    at_mean: bool = False,
+) -> Judged:
+    """What the judge sees in images generated from labels, one image for each.
+
+    Args:
+      model: a model and `variables`, its parameters and state.
+      key: one key, folded with each image's number.
+      judge: see `Judge`.
+      classes: `int[N]`, the label of each image.
+      label, image: names of the modalities.
+      at_mean: z is the mean of q(z | label) instead of a draw.
+
+    Raises:
+      ValueError: `label` is not one categorical variable, or a name that the model lacks.
+    """
+    modality = model.modalities.get(label)
+    if modality is None or not modality.is_label:
+        raise ValueError(f"label={label!r}: expected a categorical modality of the model")
+    one_hot = jax.nn.one_hot(np.asarray(classes), modality.shape[0])
+    keys = distributions.example_keys(key, jnp.arange(len(one_hot)))
+    parts = []
+    for rows in _blocks(len(one_hot)):
+        given = {label: one_hot[rows]}
+        if at_mean:
+            images = predict(model, variables, given, targets=(image,))[image]
+        else:
+            images = generate(model, variables, keys[rows], given, targets=(image,))[image][0]
+        parts.append(_judge(judge, images))
+    return _joined(parts)
+
+
+def judge_from_prior(
+    model: MultimodalModel,
+    variables: Variables,
+    key: Key,
+    judge: Judge,
+    num_samples: int,
+    *,
+    image: str,
+    label: str | None = None,
+) -> tuple[Judged, np.ndarray | None]:
+    """What the judge sees in images at draws of the prior, and the labels drawn at the same z.
+
+    Args:
+      num_samples: number of images.
+      label: name of the modality that is drawn as well; None: none is.
+      model, variables, key, judge, image: as in `judge_from_labels`.
+
+    Returns:
+      What is seen, and the drawn classes `int[num_samples]` or None.
+    """
+    keys = distributions.example_keys(key, jnp.arange(num_samples))
+    parts, drawn = [], []
+    for rows in _blocks(num_samples):
+        count = len(range(*rows.indices(num_samples)))
+        images = generate(model, variables, keys[rows], {}, targets=(image,), num_samples=count)[
+            image
+        ]
+        parts.append(_judge(judge, images))
+        if label is not None:
+            # The same keys on purpose: the label belongs to the z of its image.
+            again = jax.random.clone(keys[rows])
+            labels = generate(
+                model, variables, again, {}, targets=(label,), num_samples=count, draw=True
+            )[label]
+            drawn.append(np.argmax(labels, axis=-1))
+    return _joined(parts), np.concatenate(drawn) if drawn else None
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """`|m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))` of two sets of features `[N, F]`.
+
+    The squared Frechet (2-Wasserstein) distance between Gaussians with the sets' means and
+    covariances. In the features of a small classifier it is no "FID", which is defined by an
+    Inception network; it compares models that were judged by the same classifier. It falls with
+    the sizes of the sets: compare equal ones.
+
+    Raises:
+      ValueError: fewer than two rows, or other numbers of features.
+    """
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"features have shapes {first.shape} and {second.shape}: expected [N, F] and [M, F]"
+        )
+    if min(len(first), len(second)) < 2:
+        raise ValueError("features: a covariance needs at least two rows")
+    parts = [np.asarray(part, np.float64) for part in (first, second)]
+    apart = np.square(parts[0].mean(axis=0) - parts[1].mean(axis=0)).sum()
+    one, two = (np.atleast_2d(np.cov(part, rowvar=False)) for part in parts)
+    # tr (C_1 C_2)^(1/2) by symmetric matrices: the eigenvalues of C_1^(1/2) C_2 C_1^(1/2).
+    values, vectors = np.linalg.eigh(one)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    mixed = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ two @ root), 0.0)).sum()
+    return max(0.0, float(apart + np.trace(one) + np.trace(two) - 2 * mixed))
+
+
+def frechet_stderr(
+    first: np.ndarray, second: np.ndarray, *, resamples: int = 20, seed: int = 0
+) -> float:
+    """Bootstrap standard error of `frechet_distance`: both sets are drawn again with repetition."""
+    rng = np.random.default_rng(seed)
+
+    def again(features: np.ndarray) -> np.ndarray:
+        return features[rng.integers(len(features), size=len(features))]
+
+    found = [frechet_distance(again(first), again(second)) for _ in range(resamples)]
+    return float(np.std(found, ddof=1))
+
+
+@functools.partial(parallel.jit, static_argnums=0)
+def _judge(judge: Judge, images: Array) -> tuple[Array, Array]:
+    logits, features = judge(images)
+    return jnp.argmax(logits, axis=-1), features
+
+
+def _joined(parts: Sequence[tuple[Array, Array]]) -> Judged:
+    classes, features = zip(*jax.device_get(parts), strict=True)
+    return Judged(np.concatenate(classes), np.concatenate(features))
+
+
+def _blocks(total: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, total, BLOCK))
