@@ -29,14 +29,9 @@ _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 10, "Rows, where examples a
 _SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 
-ENDINGS = (".png", ".pdf", ".svg")
-
 
 def main() -> None:
-    out = pathlib.Path(_OUT.value)
-    workdir.check_writable(out.parent, "out")
-    if out.suffix.lower() not in ENDINGS:
-        raise ValueError(f"out={_OUT.value!r}: expected a file that ends in {' or '.join(ENDINGS)}")
+    out = workdir.picture_path(_OUT.value)
     run = build.load_run(_WORKDIR.value)
     given, target = tuple(dict.fromkeys(_GIVEN.value)), _TARGET.value
     for name in given:
@@ -53,15 +48,10 @@ def main() -> None:
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)
     key = jax.random.key(_SEED.value)
-    grid = pictures.drawn(run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value)
     source = f"q(z | {', '.join(given)})" if given else "the prior p(z)"
-    plotting.save_grid(
-        out,
-        grid.images,
-        title=f"{run.config.variant}: {target} from {source}, step {int(run.state.step):,}",
-        row_names=grid.row_names,
-        row_label=grid.row_label,
-    )
+    title = f"{run.config.variant}: {target} from {source}, step {int(run.state.step):,}"
+    args = (run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value, title)
+    plotting.save_grids(out, [pictures.drawn(*args)])
     print(f"wrote {out}")
 
 

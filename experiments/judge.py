@@ -66,19 +66,17 @@ def load_judge(dataset: str, data_dir: str | None = None, **options: Any) -> Jud
     Raises:
       ValueError: the data set lacks images or labels, or the judge reads less than `REQUIRED`.
     """
-    folder = pathlib.Path(data.prepare(dataset, data_dir=data_dir, **options).data_dir) / "judge"
+    place = {"data_dir": data_dir, **options}
+    folder = pathlib.Path(data.prepare(dataset, **place).data_dir) / "judge"
     workdir.check_writable(folder.parent, "data_dir")
     folder.mkdir(exist_ok=True)
-
-    def load(split: str) -> Mapping[str, np.ndarray]:
-        return data.load(dataset, split, data_dir=data_dir, **options)
-
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be training it
         path = folder / JUDGE_FILE
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept.get("recipe") != _plain(RECIPE):
-            kept = _train_and_keep(folder, load("train"), load("test"))
+            train, test = (data.load(dataset, split, **place) for split in ("train", "test"))
+            kept = _train_and_keep(folder, train, test)
     network = Classifier(kept["num_classes"], RECIPE["channels"], RECIPE["hidden"])
     target = jax.eval_shape(lambda: _initial(network, kept["shape"]))
     restored = Checkpoints(folder / "parameters").restore(target)
@@ -125,7 +123,7 @@ def _train_and_keep(
             ("binarized", binarize(keys, jnp.asarray(test["image"]))),
         )
     }
-    Checkpoints(folder / "parameters", keep=1).save(RECIPE["epochs"], variables)
+    Checkpoints(folder / "parameters").save(0, variables)  # one place: the next recipe replaces it
     kept = {
         "recipe": _plain(RECIPE),
         "num_classes": num_classes,

@@ -1,6 +1,5 @@
 """Pictures of a model: what it makes of test examples, and what it draws from a part of them."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,15 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jmvae_jax as jm
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Images `[rows, columns, H, W, channels]` in [0, 1] with the names of their rows."""
-
-    images: np.ndarray
-    row_names: Sequence[str]
-    row_label: str
+from jmvae_jax import evaluation
+from jmvae_jax.plotting import Grid
 
 
 def image_modalities(model: jm.MultimodalModel) -> list[str]:
@@ -40,7 +32,7 @@ def reconstructions(
     """Examples above, and below the mean of p(target | z) at the posterior's mean."""
     predicted = jm.predict(model, variables, batch, targets=(target,))[target]
     images = np.stack([np.asarray(batch[target]), np.asarray(predicted)])
-    return Grid(images, ("example", "model"), "")
+    return Grid(images, ("example", "model"))
 
 
 def drawn(
@@ -51,6 +43,7 @@ def drawn(
     given: Sequence[str],
     target: str,
     num_samples: int,
+    title: str = "",
 ) -> Grid:
     """Means of p(target | z) at draws of z: one row for each thing that is given.
 
@@ -62,7 +55,7 @@ def drawn(
             model, variables, key, {}, targets=(target,), num_samples=num_samples * num_samples
         )[target]
         square = np.asarray(images).reshape(num_samples, num_samples, *images.shape[1:])
-        return Grid(square, ("",) * num_samples, "")
+        return Grid(square, ("",) * num_samples, title=title)
     if is_one_label(model, given):
         classes = model.modalities[given[0]].shape[0]
         conditions = {given[0]: jnp.eye(classes)}
@@ -78,7 +71,30 @@ def drawn(
     shown = [
         np.asarray(conditions[n])[:, None] for n in given if model.modalities[n].shape == shape
     ]
-    return Grid(np.concatenate(shown + columns, axis=1), names, f"given {' and '.join(given)}")
+    row_label = f"given {' and '.join(given)}"
+    return Grid(np.concatenate(shown + columns, 1), names, title=title, row_label=row_label)
+
+
+def interpolations(
+    model: jm.MultimodalModel,
+    variables: Any,
+    batch: Mapping[str, Any],
+    target: str,
+    num_steps: int,
+    title: str = "",
+) -> Grid:
+    """From each even row of `batch` to the odd row after it: the line between posterior means.
+
+    The first and the last column are the examples themselves.
+    """
+    first, second = ({name: v[start::2] for name, v in batch.items()} for start in (0, 1))
+    images = evaluation.interpolate(
+        model, variables, first, second, targets=(target,), num_steps=num_steps
+    )[target]
+    ends = [np.asarray(end[target])[:, None] for end in (first, second)]
+    row = np.concatenate([ends[0], np.asarray(images).swapaxes(0, 1), ends[1]], axis=1)
+    names = ("example", *(f"{share:.2g}" for share in np.linspace(0, 1, num_steps)), "example")
+    return Grid(row, ("",) * len(row), names, title=title, column_label="share of the way")
 
 
 def validation_grids(

@@ -172,7 +172,8 @@ def differences(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str
 
 def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    bars = [[cell.replace("|", "\\|") for cell in cells] for cells in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in bars)
 
 
 def _likelihood_cell(row: Mapping[str, Any], column: str) -> str:

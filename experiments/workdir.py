@@ -18,6 +18,7 @@ from jmvae_jax.training.metrics import METRICS_FILE
 CONFIG_FILE = "config.json"
 RESULTS_FILE = "results.json"
 VALUES_FILE = "values.npz"
+PICTURE_ENDINGS = (".png", ".pdf", ".svg")
 
 HARMLESS = (
     "data.data_dir",
@@ -48,6 +49,20 @@ def check_writable(folder: pathlib.Path, argument: str) -> None:
             f"{argument}: {os.fspath(folder)!r} cannot be written ({error.strerror}): give a "
             "folder that can"
         ) from error
+
+
+def picture_path(out: str) -> pathlib.Path:
+    """Where a picture goes, checked before minutes of work.
+
+    Raises:
+      ValueError: an ending that is not known; OSError: its folder cannot be written.
+    """
+    path = pathlib.Path(out)
+    check_writable(path.parent, "out")
+    if path.suffix.lower() not in PICTURE_ENDINGS:
+        endings = " or ".join(PICTURE_ENDINGS)
+        raise ValueError(f"out={out!r}: expected a file that ends in {endings}")
+    return path
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jmvae_jax.plotting import save_grid, tile
+from jmvae_jax.plotting import Cloud, Grid, save_clouds, save_grids, tile
 
 WHITE = 255
 
@@ -68,19 +68,18 @@ def test_values_are_clipped_and_rounded():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (2, 3, 4, 4, 2), (2, 3, 4, 4, 4), (4, 4, 1)])
-def test_other_shapes_are_refused(tmp_path, shape):
+def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"images have shape"):
         tile(np.zeros(shape))
     with pytest.raises(ValueError, match=r"images have shape"):
-        save_grid(tmp_path / "grid.png", np.zeros(shape), title="", row_names=["a", "b"])
-    assert not (tmp_path / "grid.png").exists()
+        Grid(np.zeros(shape), ["a", "b"])
 
 
 @pytest.mark.parametrize("column_names", [(), ("0", "1", "2")])
 def test_a_grid_is_a_png_larger_than_its_tiles(tmp_path, column_names):
     images = np.random.default_rng(0).uniform(size=(2, 3, 28, 28, 1))
     path = tmp_path / "grid.png"
-    save_grid(path, images, title="digits", row_names=("a", "b"), column_names=column_names)
+    save_grids(path, [Grid(images, ("a", "b"), column_names, title="digits")])
     height, width, _ = tile(images).shape
     with Image.open(path) as picture:
         picture.load()
@@ -97,32 +96,68 @@ def test_a_grid_shows_the_names_of_its_columns(tmp_path):
     heights = []
     for number, names in enumerate([(), ("left", "right")]):
         path = tmp_path / f"{number}.png"
-        save_grid(path, images, title="", row_names=["a"], column_names=names)
+        save_grids(path, [Grid(images, ["a"], names)])
         with Image.open(path) as picture:
             heights.append(np.asarray(picture.convert("L")).copy())
     assert heights[0].shape == heights[1].shape
     assert (heights[0] != heights[1]).any()
 
 
-def test_a_wrong_number_of_column_names_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="column_names"):
-        save_grid(
-            tmp_path / "grid.png",
-            np.zeros((1, 3, 8, 8, 1)),
-            title="",
-            row_names=["a"],
-            column_names=["only one"],
-        )
+def test_a_wrong_number_of_names_is_refused():
+    images = np.zeros((1, 3, 8, 8, 1))
+    for names in ((["a"], ["only one"]), (["a", "b"], [])):
+        with pytest.raises(
+            ValueError, match=r"row_names and column_names have .* expected 1, and 3"
+        ):
+            Grid(images, *names)
 
 
 def test_a_file_that_cannot_be_written_raises(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
-        save_grid(
-            tmp_path / "nowhere" / "grid.png",
-            np.zeros((1, 1, 2, 2, 1)),
-            title="",
-            row_names=["a"],
-        )
+        save_grids(tmp_path / "nowhere" / "grid.png", [Grid(np.zeros((1, 1, 2, 2, 1)), ["a"])])
+
+
+def picture_of(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).copy()
+
+
+def test_grids_stand_side_by_side_under_one_title(tmp_path):
+    one, two = (Grid(np.full((2, 3, 8, 8, 1), grey), ["a", "b"]) for grey in (0.25, 0.75))
+    save_grids(tmp_path / "one.png", [one])
+    save_grids(tmp_path / "two.png", [one, two], title="both")
+    single, both = picture_of(tmp_path / "one.png"), picture_of(tmp_path / "two.png")
+    assert both.shape[1] > 1.8 * single.shape[1]
+    half = both.shape[1] // 2
+    left, right = both[:, :half], both[:, half:]
+    for level, here, there in ((64, left, right), (191, right, left)):
+        assert (here == level).all(axis=-1).sum() > 1000
+        assert (there == level).all(axis=-1).sum() < 100
+
+
+def test_clouds_are_drawn_in_the_colours_of_their_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(3), 200)
+    points = rng.normal(size=(600, 2)) + 10.0 * classes[:, None]
+    cloud = Cloud(points, classes, "three")
+    save_clouds(tmp_path / "clouds.png", [cloud, cloud], title="map", class_label="class")
+    picture = picture_of(tmp_path / "clouds.png")
+    for colour in ((31, 119, 180), (255, 127, 14), (44, 160, 44)):  # tab10
+        half = picture.shape[1] // 2
+        for side in (picture[:, :half], picture[:, half:]):
+            rows, _ = np.nonzero((side == colour).all(axis=-1))
+            assert len(rows) > 50
+            # A class lies together: its points spread over a part of the panel.
+            assert np.percentile(rows, 90) - np.percentile(rows, 10) < picture.shape[0] / 3
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"points have shape \(5, 3\): expected \[5, 2\]"):
+        Cloud(np.zeros((5, 3)), np.zeros(5, int), "")
+    with pytest.raises(ValueError, match="grids is empty"):
+        save_grids(tmp_path / "x.png", [])
+    with pytest.raises(ValueError, match="clouds is empty"):
+        save_clouds(tmp_path / "x.png", [], "", "")
 
 
 # What an import costs

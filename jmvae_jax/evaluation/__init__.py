@@ -13,6 +13,7 @@ from jmvae_jax.evaluation.coherence import (
 )
 from jmvae_jax.evaluation.generation import generate, predict
 from jmvae_jax.evaluation.importance import Estimate
+from jmvae_jax.evaluation.latent import interpolate, posterior_mean
 from jmvae_jax.evaluation.likelihood import (
     Query,
     estimate,
@@ -32,10 +33,12 @@ __all__ = [
     "frechet_distance",
     "frechet_stderr",
     "generate",
+    "interpolate",
     "judge_from_labels",
     "judge_from_prior",
     "judge_images",
     "log_likelihood",
+    "posterior_mean",
     "predict",
     "standard_queries",
     "summarize",

@@ -163,14 +163,12 @@ def judge_from_prior(
     keys = distributions.example_keys(key, jnp.arange(num_samples))
     parts, drawn = [], []
     for rows in _blocks(num_samples):
-        count = len(range(*rows.indices(num_samples)))
-        images = generate(model, variables, keys[rows], {}, targets=(image,), num_samples=count)[
-            image
-        ]
-        parts.append(_judge(judge, images))
+        some = keys[rows]
+        # The same keys on purpose: the label belongs to the z of its image.
+        again, count = jax.random.clone(some), len(some)
+        images = generate(model, variables, some, {}, targets=(image,), num_samples=count)
+        parts.append(_judge(judge, images[image]))
         if label is not None:
-            # The same keys on purpose: the label belongs to the z of its image.
-            again = jax.random.clone(keys[rows])
             labels = generate(
                 model, variables, again, {}, targets=(label,), num_samples=count, draw=True
             )[label]

@@ -54,15 +54,13 @@ def generate(
       (5, 4)
     """
     check_targets("targets", targets, model)
-    check_names("given", given.keys(), model.modalities)
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}: expected at least 1")
-    given = {name: jnp.asarray(value) for name, value in given.items()}
     samples = jnp.arange(num_samples)
     if not given:
         keys = distributions.example_keys(key, samples)
     else:
-        check_batch(model.modalities, given, mask, names=tuple(given))
+        given = check_given(model, given, mask)
         rows = next(iter(given.values())).shape[0]
         row_keys = distributions.example_keys(key, jnp.arange(rows))
         keys = jax.vmap(distributions.example_keys, (0, None), 1)(row_keys, samples)
@@ -121,11 +119,17 @@ def predict(
       ValueError: a name that the model lacks, nothing given, a bad batch.
     """
     check_targets("targets", targets, model)
+    given = check_given(model, given, mask)
+    return _predict(model, variables, given, mask, tuple(targets))
+
+
+def check_given(model: MultimodalModel, given: Batch, mask: Mask | None = None) -> dict[str, Array]:
+    """What z is inferred from, as arrays; ValueError where it is nothing, unknown or unfit."""
     check_names("given", given.keys(), model.modalities)
     if not given:
-        raise ValueError("given is empty: a prediction needs at least one modality")
+        raise ValueError("given is empty: a posterior needs at least one modality")
     check_batch(model.modalities, given, mask, names=tuple(given))
-    return _predict(model, variables, dict(given), mask, tuple(targets))
+    return {name: jnp.asarray(value) for name, value in given.items()}
 
 
 @functools.partial(parallel.jit, static_argnums=(0, 4))

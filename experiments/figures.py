@@ -1,0 +1,152 @@
+"""Figures of several trained runs side by side.
+
+    python experiments/figures.py --figure=latent_map --workdirs=DIR,DIR,DIR --out=FILE.png
+
+FIGURE is one of
+* `latent_map`: where test examples lie in a latent space of two dimensions, at the mean of the
+  posterior from all that a model reads, coloured by class (the paper's third figure);
+* `label_to_image`: images from each label, z drawn from q(z | label) (its sixth and seventh);
+* `reconstructions`: test images above, and what each run makes of them;
+* `prior`: images at draws of p(z);
+* `interpolation`: the straight line between two test examples' posterior means.
+"""
+
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+from absl import flags
+
+import jmvae_jax as jm
+from experiments import build, cli, pictures, scores, workdir
+from jmvae_jax import data, evaluation, plotting
+
+_FIGURE = flags.DEFINE_string("figure", None, "Which figure.", required=True)
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained runs.", required=True)
+_OUT = flags.DEFINE_string("out", None, "File of the picture.", required=True)
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "Test examples; the figure's own.", 1)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 8, "Draws in a row, or steps of a line.", 2)
+_SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+
+
+def title_of(run: build.Run) -> str:
+    """What tells a run from the others in a figure."""
+    config = run.config
+    alpha = f", alpha {config.objective.alpha:g}" if "alpha" in config.objective else ""
+    epochs = f"{config.train.epochs} epochs"
+    return f"{config.variant}{alpha} ({epochs})"
+
+
+def image_of(run: build.Run) -> str:
+    """The run's one image; ValueError if it generates none."""
+    images = pictures.image_modalities(run.model)
+    if not images:
+        raise ValueError(f"workdirs: a {type(run.model).__name__} that generates no image")
+    return images[0]
+
+
+def first_examples(run: build.Run, count: int) -> tuple[Mapping[str, np.ndarray], Mapping]:
+    """The first stored examples of the split, and the batch that the model reads."""
+    stored = build.load_arrays(run.config, _SPLIT.value)
+    stored = {name: values[: _NUM_EXAMPLES.value or count] for name, values in stored.items()}
+    return stored, data.evaluation_batch(run.transforms, stored)[0]
+
+
+def drawn(run: build.Run, given: Sequence[str]) -> plotting.Grid:
+    """Images from each class of a label, or from the prior."""
+    key, count = jax.random.key(_SEED.value), _NUM_SAMPLES.value
+    return pictures.drawn(
+        run.model, run.variables, key, {}, given, image_of(run), count, title_of(run)
+    )
+
+
+def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
+    clouds = []
+    for run in runs:
+        if run.model.latent_dim != 2:
+            raise ValueError(
+                f"latent_map needs a latent space of 2 dimensions: {title_of(run)} has "
+                f"{run.model.latent_dim}; train it with the variant's latent_dim=2"
+            )
+        stored, _ = first_examples(run, 5000)
+        points = np.concatenate(
+            [
+                np.asarray(evaluation.posterior_mean(run.model, run.variables, batch))[:count]
+                for batch, _, count in scores.blocks(run, stored)
+            ]
+        )
+        given = ", ".join(run.model.modalities)
+        clouds.append(plotting.Cloud(points, stored["label"], f"{title_of(run)}: q(z | {given})"))
+    plotting.save_clouds(out, clouds, f"Posterior means of {len(points):,} test examples", "label")
+
+
+def label_to_image(runs: Sequence[build.Run], out: pathlib.Path) -> None:
+    grids = []
+    for run in runs:
+        labels = [n for n in run.model.modalities if run.model.modalities[n].is_label]
+        if not labels:
+            raise ValueError(f"label_to_image: {title_of(run)} has no label")
+        grids.append(drawn(run, labels[:1]))
+    plotting.save_grids(out, grids, "Images from labels: mean of p(image | z), z ~ q(z | label)")
+
+
+def reconstructions(runs: Sequence[build.Run], out: pathlib.Path) -> None:
+    rows: list[np.ndarray] = []
+    names: list[str] = []
+    for run in runs:
+        image = image_of(run)
+        _, batch = first_examples(run, 12)
+        if not rows:
+            rows.append(np.asarray(batch[image]))
+            names.append("test image")
+        rows.append(
+            np.asarray(jm.predict(run.model, run.variables, batch, targets=(image,))[image])
+        )
+        names.append(title_of(run))
+    title = "Reconstructions: mean of p(image | z) at the mean of the posterior"
+    plotting.save_grids(out, [plotting.Grid(np.stack(rows), names)], title)
+
+
+def prior(runs: Sequence[build.Run], out: pathlib.Path) -> None:
+    grids = []
+    for run in runs:
+        if run.model.conditions:
+            raise ValueError(
+                f"prior: {title_of(run)} draws only given {list(run.model.conditions)}: take the "
+                "figure label_to_image"
+            )
+        grids.append(drawn(run, ()))
+    plotting.save_grids(out, grids, "Draws from the prior: mean of p(image | z), z ~ p(z)")
+
+
+def interpolation(runs: Sequence[build.Run], out: pathlib.Path) -> None:
+    grids = []
+    for run in runs:
+        _, batch = first_examples(run, 16)
+        if len(next(iter(batch.values()))) % 2:
+            raise ValueError(f"num_examples={_NUM_EXAMPLES.value}: expected an even number")
+        args = (run.model, run.variables, batch, image_of(run), _NUM_SAMPLES.value)
+        grids.append(pictures.interpolations(*args, title_of(run)))
+    plotting.save_grids(out, grids, "Between test examples: the line between posterior means")
+
+
+FIGURES: Mapping[str, Callable[[Sequence[build.Run], pathlib.Path], None]] = {
+    figure.__name__: figure
+    for figure in (latent_map, label_to_image, reconstructions, prior, interpolation)
+}
+
+
+def main() -> None:
+    draw = build.choose("figure", _FIGURE.value, FIGURES)
+    out = workdir.picture_path(_OUT.value)
+    draw([build.load_run(folder) for folder in _WORKDIRS.value], out)
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    cli.launch(main)
