@@ -71,6 +71,12 @@ def build_model(config: ConfigDict) -> jm.MultimodalModel:
     for option in ("inference", "product", "conditions"):
         if option in config.model:
             options[option] = config.model[option]
+    foreign = sorted(set(options) - {field.name for field in dataclasses.fields(kind)})
+    if foreign:
+        raise ValueError(
+            f"model.name={config.model.name!r} has no model.{foreign[0]}: choose the "
+            "configuration's variant instead of the name"
+        )
     networks = {"decoder", "conditioner"}
     if "trunk" in options:
         networks.add("branch")
@@ -279,6 +285,14 @@ class Run:
     state: TrainState
     config: ConfigDict
     transforms: Mapping[str, stored_transforms.Transform]
+
+    @property
+    def title(self) -> str:
+        """What tells the run from others in a picture."""
+        objective = self.config.objective
+        alpha = f", alpha {objective.alpha:g}" if "alpha" in objective else ""
+        toward = " toward N(0, I)" if objective.name == "elbo_toward_normal" else ""
+        return f"{self.config.variant}{alpha}{toward} (step {int(self.state.step):,})"
 
 
 def load_run(workdir: str | pathlib.Path) -> Run:

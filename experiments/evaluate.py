@@ -16,6 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+import numpy as np
 from absl import flags
 
 from experiments import build, cli, scores, workdir
@@ -34,8 +35,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     head = ("log-likelihood", "draws from", "nats", "stderr", "mc", "ess", "estimator")
     lines = [
         (
-            f"log p({','.join(r['target'])}{'|' if r['given'] else ''}{','.join(r['given'])})",
-            f"q(z|{','.join(r['proposal'])})",
+            *scores.name_of(r["target"], r["given"], r["proposal"]).split(" from "),
             f"{r['estimate']:.2f}",
             f"{r['stderr']:.2f}",
             f"{r['mc_stderr']:.3f}",
@@ -86,9 +86,11 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     stored = {name: values[:wanted] for name, values in stored.items()}
     judge = None
     if _COHERENCE.value:
+        scores.check_judgeable(run.model)
         judge = load_judge(run.config.data.dataset, **build.places(run.config))
     started = time.perf_counter()
     rows, values = scores.likelihoods(run, stored, _NUM_SAMPLES.value)
+    predicted = scores.predicted_labels(run, stored)
     results = {
         "variant": run.config.variant,
         "dataset": run.config.data.dataset,
@@ -98,13 +100,15 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
         "num_examples": wanted,
         "log_likelihood": rows,
         "variation_of_information": scores.variation_of_information(run.model, rows, values),
-        "accuracy": scores.accuracies(run, stored),
+        "accuracy": {n: float(np.mean(found == stored[n])) for n, found in predicted.items()},
     }
     if judge is not None:
-        real = build.load_arrays(run.config, _SPLIT.value)
+        every = build.load_arrays(run.config, _SPLIT.value)
         results["num_images"] = _NUM_IMAGES.value
-        results["coherence"] = scores.coherence(run, judge, stored, real, _NUM_IMAGES.value)
+        results["coherence"] = scores.coherence(run, judge, every, predicted, _NUM_IMAGES.value)
     results["seconds"] = round(time.perf_counter() - started, 1)
+    # Results stand beside their own values, or are not there.
+    (folder / workdir.RESULTS_FILE).unlink(missing_ok=True)
     workdir.write_arrays(folder / workdir.VALUES_FILE, values)
     workdir.write_json(folder / workdir.RESULTS_FILE, results)
     return results
@@ -125,8 +129,7 @@ def main() -> None:
     )
     for row in results["variation_of_information"]:
         print(
-            f"variation of information, {row['proposal']}: {row['estimate']:.2f} ± "
-            f"{row['stderr']:.2f}"
+            f"variation of information, {row['kind']}: {row['estimate']:.2f} ± {row['stderr']:.2f}"
         )
     for name, value in results["accuracy"].items():
         print(f"accuracy of {name}, from the other modalities: {value:.4f}")

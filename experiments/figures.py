@@ -34,14 +34,6 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 
 
-def title_of(run: build.Run) -> str:
-    """What tells a run from the others in a figure."""
-    config = run.config
-    alpha = f", alpha {config.objective.alpha:g}" if "alpha" in config.objective else ""
-    epochs = f"{config.train.epochs} epochs"
-    return f"{config.variant}{alpha} ({epochs})"
-
-
 def image_of(run: build.Run) -> str:
     """The run's one image; ValueError if it generates none."""
     images = pictures.image_modalities(run.model)
@@ -60,9 +52,7 @@ def first_examples(run: build.Run, count: int) -> tuple[Mapping[str, np.ndarray]
 def drawn(run: build.Run, given: Sequence[str]) -> plotting.Grid:
     """Images from each class of a label, or from the prior."""
     key, count = jax.random.key(_SEED.value), _NUM_SAMPLES.value
-    return pictures.drawn(
-        run.model, run.variables, key, {}, given, image_of(run), count, title_of(run)
-    )
+    return pictures.drawn(run.model, run.variables, key, {}, given, image_of(run), count, run.title)
 
 
 def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
@@ -70,7 +60,7 @@ def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     for run in runs:
         if run.model.latent_dim != 2:
             raise ValueError(
-                f"latent_map needs a latent space of 2 dimensions: {title_of(run)} has "
+                f"latent_map needs a latent space of 2 dimensions: {run.title} has "
                 f"{run.model.latent_dim}; train it with the variant's latent_dim=2"
             )
         stored, _ = first_examples(run, 5000)
@@ -81,7 +71,7 @@ def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
             ]
         )
         given = ", ".join(run.model.modalities)
-        clouds.append(plotting.Cloud(points, stored["label"], f"{title_of(run)}: q(z | {given})"))
+        clouds.append(plotting.Cloud(points, stored["label"], f"{run.title}: q(z | {given})"))
     plotting.save_clouds(out, clouds, f"Posterior means of {len(points):,} test examples", "label")
 
 
@@ -90,7 +80,7 @@ def label_to_image(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     for run in runs:
         labels = [n for n in run.model.modalities if run.model.modalities[n].is_label]
         if not labels:
-            raise ValueError(f"label_to_image: {title_of(run)} has no label")
+            raise ValueError(f"label_to_image: {run.title} has no label")
         grids.append(drawn(run, labels[:1]))
     plotting.save_grids(out, grids, "Images from labels: mean of p(image | z), z ~ q(z | label)")
 
@@ -107,7 +97,7 @@ def reconstructions(runs: Sequence[build.Run], out: pathlib.Path) -> None:
         rows.append(
             np.asarray(jm.predict(run.model, run.variables, batch, targets=(image,))[image])
         )
-        names.append(title_of(run))
+        names.append(run.title)
     title = "Reconstructions: mean of p(image | z) at the mean of the posterior"
     plotting.save_grids(out, [plotting.Grid(np.stack(rows), names)], title)
 
@@ -117,7 +107,7 @@ def prior(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     for run in runs:
         if run.model.conditions:
             raise ValueError(
-                f"prior: {title_of(run)} draws only given {list(run.model.conditions)}: take the "
+                f"prior: {run.title} draws only given {list(run.model.conditions)}: take the "
                 "figure label_to_image"
             )
         grids.append(drawn(run, ()))
@@ -129,9 +119,9 @@ def interpolation(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     for run in runs:
         _, batch = first_examples(run, 16)
         if len(next(iter(batch.values()))) % 2:
-            raise ValueError(f"num_examples={_NUM_EXAMPLES.value}: expected an even number")
+            raise ValueError(f"num_examples={len(batch[image_of(run)])}: expected an even number")
         args = (run.model, run.variables, batch, image_of(run), _NUM_SAMPLES.value)
-        grids.append(pictures.interpolations(*args, title_of(run)))
+        grids.append(pictures.interpolations(*args, run.title))
     plotting.save_grids(out, grids, "Between test examples: the line between posterior means")
 
 

@@ -49,7 +49,7 @@ def main() -> None:
         batch, _ = data.evaluation_batch(run.transforms, first)
     key = jax.random.key(_SEED.value)
     source = f"q(z | {', '.join(given)})" if given else "the prior p(z)"
-    title = f"{run.config.variant}: {target} from {source}, step {int(run.state.step):,}"
+    title = f"{run.title}: {target} from {source}"
     args = (run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value, title)
     plotting.save_grids(out, [pictures.drawn(*args)])
     print(f"wrote {out}")

@@ -48,7 +48,7 @@ JUDGE_FILE = "judge.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class TrainedJudge:
     """A trained judge: images `[N, H, W, channels]` in [0, 1] -> logits and features.
 
     Attributes:
@@ -60,7 +60,7 @@ class Judge:
     accuracy: Mapping[str, float]
 
 
-def load_judge(dataset: str, data_dir: str | None = None, **options: Any) -> Judge:
+def load_judge(dataset: str, data_dir: str | None = None, **options: Any) -> TrainedJudge:
     """The judge of a data set with `image` and `label`, trained now if it is not kept yet.
 
     Raises:
@@ -68,27 +68,35 @@ def load_judge(dataset: str, data_dir: str | None = None, **options: Any) -> Jud
     """
     place = {"data_dir": data_dir, **options}
     folder = pathlib.Path(data.prepare(dataset, **place).data_dir) / "judge"
-    workdir.check_writable(folder.parent, "data_dir")
-    folder.mkdir(exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be training it
-        path = folder / JUDGE_FILE
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        if kept.get("recipe") != _plain(RECIPE):
-            train, test = (data.load(dataset, split, **place) for split in ("train", "test"))
-            kept = _train_and_keep(folder, train, test)
+    kept = _kept(folder)
+    if kept is None:
+        workdir.check_writable(folder.parent, "data_dir")
+        folder.mkdir(exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be training it
+            kept = _kept(folder)
+            if kept is None:
+                train, test = (data.load(dataset, split, **place) for split in ("train", "test"))
+                kept = _train_and_keep(folder, train, test)
     network = Classifier(kept["num_classes"], RECIPE["channels"], RECIPE["hidden"])
     target = jax.eval_shape(lambda: _initial(network, kept["shape"]))
     restored = Checkpoints(folder / "parameters").restore(target)
     if restored is None:
         raise FileNotFoundError(f"{folder} has lost its parameters: remove the folder")
-    judge = Judge(_read(network, restored[1]), kept["accuracy"])
+    judge = TrainedJudge(_read(network, restored[1]), kept["accuracy"])
     if judge.accuracy["grey"] < REQUIRED.get(dataset, 0.0):
         raise ValueError(
             f"the judge of {dataset} reads {judge.accuracy['grey']:.4f} of the test images: "
             f"expected at least {REQUIRED[dataset]}"
         )
     return judge
+
+
+def _kept(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What is kept of a judge by today's recipe."""
+    path = folder / JUDGE_FILE
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return kept if kept.get("recipe") == _plain(RECIPE) else None
 
 
 def _read(network: Classifier, variables: Any) -> evaluation.Judge:

@@ -8,9 +8,7 @@ was stopped: finished rows are not made again. A row that fails leaves the other
 exit status is then 1. `--smoke` shrinks networks and data to try the command.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -19,7 +17,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -107,22 +106,6 @@ class Children:
         return tail.decode(errors="replace")
 
 
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[int]:
-    """The table's folder, made if need be, for one process at a time; the lock's descriptor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    workdir.check_writable(folder, "out")
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"out={os.fspath(folder)!r} is in use by another process: wait for it, or give "
-                "another folder"
-            ) from error
-        yield lock.fileno()
-
-
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What is asked for: the head of the table, which a folder keeps to."""
@@ -150,20 +133,26 @@ class Request:
             smoke=_SMOKE.value,
         )
 
-    def command(self) -> str:
-        """The command that makes the whole table."""
+    def command(self, rows: Iterable[str]) -> str:
+        """The command that makes these rows of the table."""
         words = [f"--table={self.table}", f"--epochs={self.epochs}"]
         words += ["--smoke"] if self.smoke else []
+        if set(rows) < set(tables.TABLES[self.table]):
+            words.append(f"--rows={','.join(rows)}")
         for name in ("num_samples", "num_examples", "num_images"):
             if flags.FLAGS[name].value != flags.FLAGS[name].default:
                 words.append(f"--{name}={getattr(self, name)}")
         return " ".join(["python experiments/reproduce.py", *words, "--out=DIR"])
 
-    def check_folder(self, folder: pathlib.Path) -> None:
-        """Raises ValueError if the folder holds a table that was asked for otherwise."""
+    def failed_before(self, folder: pathlib.Path) -> dict[str, str]:
+        """The rows that the folder's table calls failed.
+
+        Raises:
+          ValueError: that table was asked for otherwise.
+        """
         path = folder / TABLE_FILE
         if not path.exists():
-            return
+            return {}
         kept = json.loads(path.read_text())
         changed = [
             f"{name}: {kept.get(name)!r} -> {value!r}"
@@ -175,6 +164,7 @@ class Request:
                 f"out={os.fspath(folder)!r} holds another table. It differs in "
                 f"{'; '.join(changed)}. Give another folder, or the same flags to go on"
             )
+        return dict(kept["failed"])
 
 
 def num_steps(row: tables.Row, request: Request) -> int:
@@ -184,37 +174,52 @@ def num_steps(row: tables.Row, request: Request) -> int:
     return request.epochs * data.num_steps(examples, config.train.batch_size)
 
 
-def results_of(row: tables.Row, folder: pathlib.Path, request: Request) -> dict[str, Any] | None:
-    """The results of a finished row, or None where something of it is still to be done."""
-    path = folder / workdir.RESULTS_FILE
-    if not path.exists() or not (folder / workdir.VALUES_FILE).exists():
+def finished(
+    name: str, folder: pathlib.Path, request: Request
+) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """A finished row of the table and its examples' values; None where there is still to do.
+
+    Raises:
+      ValueError: what is there cannot be read.
+    """
+    row, run = tables.TABLES[request.table][name], folder / "rows" / name
+    if not (run / workdir.RESULTS_FILE).exists() or not (run / workdir.VALUES_FILE).exists():
         return None
-    if workdir.differences(workdir.read_config(folder), row.config(request.epochs, request.smoke)):
-        return None  # train.py will refuse the folder and say why
-    results: dict[str, Any] = json.loads(path.read_text())
-    wanted = {
-        "step": num_steps(row, request),
-        "split": "test",
-        "num_samples": request.num_samples,
-        "num_examples": request.num_examples,
-        "num_images": request.num_images,
-    }
-    return results if all(results.get(name) == value for name, value in wanted.items()) else None
+    try:
+        config = row.config(request.epochs, request.smoke)
+        if workdir.differences(workdir.read_config(run), config):
+            return None  # train.py will refuse the folder and say why
+        results = json.loads((run / workdir.RESULTS_FILE).read_text())
+        wanted = {
+            "step": num_steps(row, request),
+            "split": "test",
+            "num_samples": request.num_samples,
+            "num_examples": request.num_examples,
+            "num_images": request.num_images,
+        }
+        if any(results.get(key) != value for key, value in wanted.items()):
+            return None
+        with np.load(run / workdir.VALUES_FILE) as arrays:
+            return tables.entry(row, run, results), dict(arrays)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{run} holds results that cannot be read ({error}): remove {workdir.RESULTS_FILE} "
+            "there, and the row is evaluated again"
+        ) from error
 
 
-def make_row(
-    row: tables.Row, folder: pathlib.Path, request: Request, children: Children
-) -> str | None:
+def make_row(name: str, folder: pathlib.Path, request: Request, children: Children) -> str | None:
     """Trains and evaluates a row; None, or what is wrong."""
+    row, run = tables.TABLES[request.table][name], folder / "rows" / name
     variant = row.variant + (",smoke" if request.smoke else "")
     overrides = {"train.epochs": request.epochs, **row.overrides}
     train = [
         f"--config={EXPERIMENTS / 'configs' / 'mnist.py'}:{variant}",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
-        f"--workdir={folder}",
+        f"--workdir={run}",
     ]
     evaluate = [
-        f"--workdir={folder}",
+        f"--workdir={run}",
         f"--num_samples={request.num_samples}",
         f"--num_examples={request.num_examples}",
         f"--num_images={request.num_images}",
@@ -227,53 +232,65 @@ def make_row(
     return None
 
 
-def write_table(folder: pathlib.Path, request: Request, failed: Mapping[str, str]) -> None:
-    """Writes what is finished, requested now or earlier, in the order of the paper."""
+def write_table(folder: pathlib.Path, request: Request, failed: dict[str, str]) -> None:
+    """Writes what is finished, now or earlier, in the order of the paper, and what failed."""
     entries, values = {}, {}
-    for name, row in tables.TABLES[request.table].items():
-        run = folder / "rows" / name
-        results = results_of(row, run, request)
-        if results is not None:
-            entries[name] = tables.entry(row, run, results)
-            with np.load(run / workdir.VALUES_FILE) as arrays:
-                values[name] = dict(arrays)
+    for name in tables.TABLES[request.table]:
+        try:
+            found = finished(name, folder, request)
+        except ValueError as error:
+            failed[name] = str(error)
+            continue
+        if found is not None:
+            entries[name], values[name] = found
+            failed.pop(name, None)
+    named = [name for name in tables.TABLES[request.table] if name in entries or name in failed]
     table = {
         **dataclasses.asdict(request),
-        "command": request.command(),
+        "command": request.command(named),
         "rows": entries,
         "differences": tables.differences(values),
-        "failed": dict(failed),
+        "failed": failed,
     }
     workdir.write_json(folder / TABLE_FILE, table)
     workdir.write_text(folder / MARKDOWN_FILE, tables.markdown(table))
 
 
-def main() -> int:
-    request, folder = Request.from_flags(), pathlib.Path(_OUT.value)
-    rows = tables.TABLES[request.table]
-    wanted = list(dict.fromkeys(_ROWS.value)) or list(rows)
+def make_table(
+    wanted: Sequence[str], folder: pathlib.Path, request: Request, children: Children
+) -> dict[str, str]:
+    """Makes the rows that are not finished; row -> what is wrong with it."""
+    failed = request.failed_before(folder)
+    (folder / "rows").mkdir(exist_ok=True)
     for name in wanted:
-        build.choose("rows", name, rows)
-    failed: dict[str, str] = {}
-    with locked(folder) as lock:
-        children = Children(lock)
-        request.check_folder(folder)
-        for name in wanted:
-            run = folder / "rows" / name
-            if results_of(rows[name], run, request) is not None:
+        try:
+            if finished(name, folder, request) is not None:
                 print(f"{name} is finished", flush=True)
                 continue
-            run.parent.mkdir(exist_ok=True)
-            try:
-                wrong = make_row(rows[name], run, request, children)
-            except StoppedError as stopped:
-                print(f"stopped in {name}; the same command goes on from there")
-                return 128 + stopped.number
-            if wrong is not None:
-                failed[name] = wrong
-                print(f"error: row {name} failed: {wrong}", file=sys.stderr, flush=True)
-            write_table(folder, request, failed)
+            wrong = make_row(name, folder, request, children)
+        except ValueError as error:
+            wrong = str(error)
+        failed.pop(name, None)
+        if wrong is not None:
+            failed[name] = wrong
+            print(f"error: row {name} failed: {wrong}", file=sys.stderr, flush=True)
         write_table(folder, request, failed)
+    write_table(folder, request, failed)
+    return failed
+
+
+def main() -> int:
+    request, folder = Request.from_flags(), pathlib.Path(_OUT.value)
+    wanted = list(dict.fromkeys(_ROWS.value)) or list(tables.TABLES[request.table])
+    for name in wanted:
+        build.choose("rows", name, tables.TABLES[request.table])
+    with workdir.locked(folder, "out") as lock:
+        workdir.check_writable(folder, "out")
+        try:
+            failed = make_table(wanted, folder, request, Children(lock))
+        except StoppedError as stopped:
+            print("stopped; the same command goes on from there")
+            return 128 + stopped.number
     print(f"\n{(folder / MARKDOWN_FILE).read_text()}\nwrote {folder / TABLE_FILE}")
     return 1 if failed else 0
 

@@ -1,6 +1,7 @@
 """What a trained run is worth on stored examples: the numbers of `evaluate.py` and the tables."""
 
 import dataclasses
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,10 @@ from tqdm import tqdm
 
 import jmvae_jax as jm
 from experiments import build
-from experiments.judge import Judge
+from experiments.judge import TrainedJudge
 from experiments.pictures import image_modalities
 from jmvae_jax import data, evaluation
-from jmvae_jax.data.transforms import unit_interval
+from jmvae_jax.data.transforms import EVALUATION_SEED, unit_interval
 
 BLOCK = 500
 """Examples between two moves of the progress bar."""
@@ -94,7 +95,7 @@ def variation_of_information(
         values[f"VI {kind}"] = total.astype(np.float32)
         found.append(
             {
-                "proposal": kind,
+                "kind": kind,
                 "estimate": float(total.mean()),
                 "stderr": float(total.std(ddof=1) / np.sqrt(len(total))),
                 "mc_stderr": sum(row["mc_stderr"] for row in halves),
@@ -107,43 +108,40 @@ def variation_of_information(
 # Classes
 
 
-def predicted_classes(run: build.Run, stored: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Classes `int[N]` of a label at z = the mean of q(z | the other modalities)."""
-    found = []
-    for batch, _, count in blocks(run, stored):
-        given = {other: values for other, values in batch.items() if other != name}
-        predicted = jm.predict(run.model, run.variables, given, targets=(name,))[name]
-        found.append(np.argmax(predicted, -1)[:count])
-    return np.concatenate(found)
+def predicted_labels(run: build.Run, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Label -> classes `int[N]` at z = the mean of q(z | the other modalities).
 
-
-def predictable_labels(model: jm.MultimodalModel) -> list[str]:
-    """Labels that the model can predict from all that it has beside them."""
-    return [
-        name
-        for name in model.generated
-        if model.modalities[name].is_label
-        and len(model.modalities) > 1
-        and model.conditions in ((), tuple(n for n in model.modalities if n != name))
-    ]
-
-
-def accuracies(run: build.Run, stored: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Share of right labels at z = the mean of q(z | the other modalities)."""
-    return {
-        name: float(np.mean(predicted_classes(run, stored, name) == stored[name]))
-        for name in predictable_labels(run.model)
-    }
+    Of each label that the model generates and can infer from all that it has beside it.
+    """
+    model, found = run.model, {}
+    for name in model.generated:
+        others = [other for other in model.modalities if other != name]
+        inferable = bool(others) and set(model.conditions) in (set(), set(others))
+        if model.modalities[name].is_label and inferable:
+            parts = []
+            for batch, _, count in blocks(run, stored):
+                given = {other: batch[other] for other in others}
+                predicted = jm.predict(model, run.variables, given, targets=(name,))[name]
+                parts.append(np.argmax(predicted, -1)[:count])
+            found[name] = np.concatenate(parts)
+    return found
 
 
 # Coherence
 
 
+def check_judgeable(model: jm.MultimodalModel) -> None:
+    """Raises ValueError if there is not one image to judge."""
+    images = image_modalities(model)
+    if len(images) != 1:
+        raise ValueError(f"coherence needs a model that generates one image: it has {images}")
+
+
 def coherence(
     run: build.Run,
-    judge: Judge,
+    judge: TrainedJudge,
     stored: Mapping[str, np.ndarray],
-    real: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
     num_images: int,
 ) -> dict[str, Any]:
     """How well generated images and labels fit, by a judge; see `evaluation.coherence`.
@@ -151,8 +149,8 @@ def coherence(
     Args:
       run: with one image modality and at most one label.
       judge: of the run's data set.
-      stored: the examples whose labels are predicted.
-      real: stored images, and their labels, that sets of generated images are compared with.
+      stored: every test image and its label, also where the model has none.
+      predicted: from `predicted_labels`, of the first examples of `stored`.
       num_images: generated images of each class.
     """
     model = run.model
@@ -161,13 +159,14 @@ def coherence(
     found: dict[str, Any] = {"judge": dict(judge.accuracy)}
     sets: dict[str, np.ndarray] = {}
     if label is not None:
-        sets["from_labels"] = _from_labels(run, judge, real[label], image, label, num_images, found)
+        real = stored[label]
+        sets["from_labels"] = _from_labels(run, judge, real, image, label, num_images, found)
     if not model.conditions:
-        sets["from_prior"] = _from_prior(run, judge, len(real[image]), image, label, found)
-    for name in predictable_labels(model):
-        predicted = predicted_classes(run, stored, name)
-        found["image_to_label"] = _agreement(stored[name], predicted, model.modalities[name])
-    grey = unit_interval(_key(run, 0), jnp.asarray(real[image]))
+        sets["from_prior"] = _from_prior(run, judge, len(stored[image]), image, label, found)
+    for name, classes in predicted.items():
+        wanted = stored[name][: len(classes)]
+        found["image_to_label"] = _agreement(wanted, classes, model.modalities[name])
+    grey = unit_interval(_key(0), jnp.asarray(stored[image]))
     features = evaluation.judge_images(judge.read, grey).features
     found["frechet_distance"] = {
         name: {
@@ -180,8 +179,10 @@ def coherence(
     return found
 
 
-def _key(run: build.Run, stream: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(run.config.seed), stream)
+def _key(stream: int) -> jax.Array:
+    """Keys of the judged draws: the same for every run, and apart from those of the examples."""
+    own = jax.random.fold_in(jax.random.key(EVALUATION_SEED), np.uint32(zlib.crc32(b"coherence")))
+    return jax.random.fold_in(own, stream)
 
 
 def _agreement(wanted: Any, found: Any, modality: jm.Modality) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _agreement(wanted: Any, found: Any, modality: jm.Modality) -> dict[str, Any]
 
 def _from_labels(
     run: build.Run,
-    judge: Judge,
+    judge: TrainedJudge,
     real_classes: np.ndarray,
     image: str,
     label: str,
@@ -202,11 +203,10 @@ def _from_labels(
     one_each = np.arange(modality.shape[0])
 
     def judged(stream: int, classes: np.ndarray, at_mean: bool = False) -> evaluation.Judged:
-        key = _key(run, stream)
         return evaluation.judge_from_labels(
             run.model,
             run.variables,
-            key,
+            _key(stream),
             judge.read,
             classes,
             label=label,
@@ -223,7 +223,7 @@ def _from_labels(
 
 def _from_prior(
     run: build.Run,
-    judge: Judge,
+    judge: TrainedJudge,
     num_images: int,
     image: str,
     label: str | None,
@@ -231,7 +231,7 @@ def _from_prior(
 ) -> np.ndarray:
     """Adds the joint coherence to `found`; features of draws from the prior."""
     seen, drawn = evaluation.judge_from_prior(
-        run.model, run.variables, _key(run, 4), judge.read, num_images, image=image, label=label
+        run.model, run.variables, _key(4), judge.read, num_images, image=image, label=label
     )
     if label is not None:
         found["joint"] = _agreement(drawn, seen.classes, run.model.modalities[label])

@@ -125,10 +125,36 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 @contextlib.contextmanager
-def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[pathlib.Path]:
-    """A run's folder, made if need be, locked, and compared with `config`.
+def locked(folder: pathlib.Path, argument: str) -> Iterator[int]:
+    """A folder, made if need be, for one process at a time; the lock's descriptor.
 
     The lock is on an open file, so that it ends with the process, however that ends.
+
+    Raises:
+      BlockingIOError: another process holds it.
+      OSError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise OSError(
+            f"{argument}={os.fspath(folder)!r} cannot be written ({error}): give a folder that can"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"{argument}={os.fspath(folder)!r} is in use by another process: wait for it, or "
+                "give another folder"
+            ) from error
+        yield lock.fileno()
+
+
+@contextlib.contextmanager
+def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[pathlib.Path]:
+    """A run's folder, made if need be, locked, and compared with `config`.
 
     Raises:
       ValueError: the folder holds another run, or its files without a configuration.
@@ -136,21 +162,7 @@ def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[path
       OSError: it cannot be made or written.
     """
     folder = pathlib.Path(workdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise OSError(
-            f"workdir={os.fspath(workdir)!r} cannot be written ({error}): give a folder that can"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"workdir={os.fspath(workdir)!r} is in use by another process: wait for it, or "
-                "give another folder"
-            ) from error
+    with locked(folder, "workdir"):
         _check_owner(folder, config)
         yield folder
 

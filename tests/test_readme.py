@@ -65,13 +65,18 @@ def test_the_commands_run_in_smoke_form(mnist_dir, tmp_path):
         for line in block.splitlines()
         if line.startswith("python experiments/") and "fashion" not in line
     ]
-    assert len(commands) == 3
+    assert len(commands) == 5
     for _, script, *flags in commands:
         smoke = [f"{flag},smoke" if flag.startswith("--config=") else flag for flag in flags]
         smoke = [flag for flag in smoke if not flag.startswith("--config.train.epochs")]
         smoke = [re.sub(r"num_samples=\d+", "num_samples=5", flag) for flag in smoke]
         if "evaluate" in script:
             smoke.append("--num_examples=50")
+        if "reproduce" in script:
+            smoke += ["--smoke", "--epochs=1", "--rows=jmvae_zero,jmvae_kl_0.1"]
+            smoke += ["--num_samples=5", "--num_examples=50", "--num_images=10"]
         run([sys.executable, script, *smoke], tmp_path, mnist_dir)
     assert (tmp_path / "runs" / "kl" / "results.json").exists()
     assert (tmp_path / "runs" / "kl" / "digits.png").exists()
+    assert (tmp_path / "runs" / "table" / "table.md").exists()
+    assert (tmp_path / "runs" / "digits.png").exists()

@@ -95,7 +95,11 @@ def judge_images(judge: Judge, images: Any) -> Judged:
     """What the judge sees in images `[N, *shape]`.
 
     The judge is compiled once for each function: give the same one again, not a new lambda.
+
+    Raises:
+      ValueError: there is no image.
     """
+    _check_count("images", len(images))
     parts = [_judge(judge, jnp.asarray(images[rows])) for rows in _blocks(len(images))]
     return _joined(parts)
 
@@ -122,8 +126,9 @@ def judge_from_labels(
       at_mean: z is the mean of q(z | label) instead of a draw.
 
     Raises:
-      ValueError: `label` is not one categorical variable, or a name that the model lacks.
+      ValueError: `label` is not one categorical variable, a name that the model lacks, no class.
     """
+    _check_count("classes", len(classes))
     modality = model.modalities.get(label)
     if modality is None or not modality.is_label:
         raise ValueError(f"label={label!r}: expected a categorical modality of the model")
@@ -159,7 +164,11 @@ def judge_from_prior(
 
     Returns:
       What is seen, and the drawn classes `int[num_samples]` or None.
+
+    Raises:
+      ValueError: `num_samples` below 1, or a name that the model lacks.
     """
+    _check_count("num_samples", num_samples)
     keys = distributions.example_keys(key, jnp.arange(num_samples))
     parts, drawn = [], []
     for rows in _blocks(num_samples):
@@ -206,7 +215,12 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 def frechet_stderr(
     first: np.ndarray, second: np.ndarray, *, resamples: int = 20, seed: int = 0
 ) -> float:
-    """Bootstrap standard error of `frechet_distance`: both sets are drawn again with repetition."""
+    """Bootstrap standard error of `frechet_distance`: both sets are drawn again with repetition.
+
+    Raises:
+      ValueError: as `frechet_distance`, or fewer than two `resamples`.
+    """
+    _check_count("resamples", resamples, 2)
     rng = np.random.default_rng(seed)
 
     def again(features: np.ndarray) -> np.ndarray:
@@ -214,6 +228,11 @@ def frechet_stderr(
 
     found = [frechet_distance(again(first), again(second)) for _ in range(resamples)]
     return float(np.std(found, ddof=1))
+
+
+def _check_count(argument: str, count: int, least: int = 1) -> None:
+    if count < least:
+        raise ValueError(f"{argument}: {count} of them, expected at least {least}")
 
 
 @functools.partial(parallel.jit, static_argnums=0)

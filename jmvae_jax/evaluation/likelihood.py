@@ -180,6 +180,11 @@ def _check_query(query: Query, model: MultimodalModel) -> None:
     if not query.target:
         raise ValueError("target is empty: name at least one modality")
     check_names("proposal", query.source, model.modalities)
+    if model.conditions and set(query.source) not in (set(model.modalities), set(model.conditions)):
+        raise ValueError(
+            f"proposal={query.source}: a {type(model).__name__} draws from all of "
+            f"{list(model.modalities)}, or from its conditions {list(model.conditions)}"
+        )
 
 
 @functools.partial(parallel.jit, static_argnums=(0, 5, 6, 7))

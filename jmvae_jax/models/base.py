@@ -191,11 +191,17 @@ class MultimodalModel(nn.Module):
 
         Args:
           batch: at least the modalities of `given`.
-          given: names; an empty collection gives the prior.
+          given: names; an empty collection gives the prior of a model without conditions.
           mask: rows that have each modality; the others are inferred from what they have.
           train: whether networks with statistics update them.
         """
         raise NotImplementedError
+
+    def infer(
+        self, batch: Batch, mask: Mask | None = None, train: bool = False
+    ) -> tuple[Distribution, Distribution]:
+        """q(z | every modality) and the prior: what a bound needs, each network called once."""
+        return self.posterior(batch, mask=mask, train=train), self.prior(batch, train)
 
     def single_posteriors(
         self, batch: Batch, mask: Mask | None = None, train: bool = False

@@ -82,24 +82,31 @@ class ConditionalModel(MultimodalModel):
         train: bool = False,
     ) -> Distribution:
         names = self._given(given, batch)
-        if set(names) not in (set(self.modalities), set(self.conditions)):
+        part = {name: batch[name] for name in names}
+        if set(names) == set(self.modalities):
+            return self.infer(part, mask, train)[0]
+        if set(names) != set(self.conditions):
             raise ValueError(
                 f"given={names}: {type(self).__name__} infers z from all of {list(self.modalities)}"
                 f", or from its conditions {list(self.conditions)}"
             )
-        filled = fill_absent({name: batch[name] for name in names}, mask)
-        rows = filled[names[0]].shape[:1]
-        if len(names) == len(self.conditions):
-            prior = self.prior(filled, train)
-            shape = (*rows, self.latent_dim)
-            return gaussian(
-                jnp.broadcast_to(prior.mean, shape), jnp.broadcast_to(prior.variance, shape)
-            )
-        q = self.joint(filled, train)
+        filled = fill_absent(part, mask)
+        prior = self.prior(filled, train)
+        shape = (*filled[names[0]].shape[:1], self.latent_dim)
+        return gaussian(
+            jnp.broadcast_to(prior.mean, shape), jnp.broadcast_to(prior.variance, shape)
+        )
+
+    def infer(
+        self, batch: Batch, mask: Mask | None = None, train: bool = False
+    ) -> tuple[Distribution, Distribution]:
+        filled = fill_absent(batch, mask)
+        q, prior = self.joint(filled, train), self.prior(filled, train)
         if mask is None:
-            return q
+            return q, prior
+        rows = q.batch_shape
         present = [mask.get(name, jnp.ones(rows, bool)) for name in self.generated]
-        return _where(functools.reduce(jnp.logical_or, present), q, self.prior(filled, train))
+        return _where(functools.reduce(jnp.logical_or, present), q, prior), prior
 
 
 def _where(there: Array, inferred: Distribution, prior: Distribution) -> Distribution:

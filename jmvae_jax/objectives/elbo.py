@@ -111,11 +111,10 @@ def posterior_bound(
     """Bound (1) of a bound module, with the posterior and the draw it was taken at."""
     check_batch(module.modalities, batch, mask)
     filled = fill_absent(batch, mask)
-    posterior = module.posterior(filled, mask=mask, train=train)
+    posterior, prior = module.infer(filled, mask, train)
     rows = jnp.arange(posterior.batch_shape[0])
     z = distributions.sample(posterior, distributions.example_keys(key, rows))
     likelihoods = module.decode(z, filled, train=train)
-    prior = module.prior(filled, train)
     bound = joint_elbo(posterior, prior, likelihoods, filled, beta, z, mask)
     return bound, posterior, z
 

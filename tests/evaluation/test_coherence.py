@@ -147,6 +147,17 @@ def test_a_conditional_model_is_judged_with_its_prior(key):
     assert found.features.shape == (CLASSES, 16)
 
 
+def test_nothing_cannot_be_judged(key):
+    with pytest.raises(ValueError, match="images: 0 of them, expected at least 1"):
+        judge_images(reads_largest, np.zeros((0, 1, CLASSES, 1)))
+    with pytest.raises(ValueError, match="classes: 0 of them"):
+        judge_from_labels(SURE, {}, key, reads_largest, [], **NAMES)
+    with pytest.raises(ValueError, match="num_samples: 0 of them"):
+        judge_from_prior(SURE, {}, key, reads_largest, 0, **NAMES)
+    with pytest.raises(ValueError, match="resamples: 1 of them, expected at least 2"):
+        frechet_stderr(np.zeros((3, 2)), np.zeros((3, 2)), resamples=1)
+
+
 # Shares
 
 

@@ -99,6 +99,7 @@ def test_an_unknown_variant_is_named_with_those_that_are_known(variant):
         ("train.warmup_fraction", 2.0, "warmup_fraction"),
         ("model.activation", "rellu", "did you mean 'relu'"),
         ("model.name", "jvae", "model.name='jvae'"),
+        ("model.name", "cvae", r"model.name='cvae' has no model\.inference: choose the"),
         ("objective.name", "elbow", "did you mean 'elbo'"),
         ("modalities.image.transform", "binarise", "did you mean 'binarize'"),
         ("modalities.image.likelihood", "gaussian", "likelihood='gaussian'"),

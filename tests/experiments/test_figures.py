@@ -65,9 +65,14 @@ def test_every_figure_is_drawn(command, tmp_path, runs, figure, chosen, flags):
     ("figure", "chosen", "flags", "words"),
     [
         ("latent_maps", [0], [], "did you mean 'latent_map'"),
-        ("latent_map", [2], [], "needs a latent space of 2 dimensions: jmvae_kl, alpha 0.1"),
-        ("label_to_image", [0], [], "vae (2 epochs) has no label"),
-        ("prior", [1], [], "cvae (2 epochs) draws only given ['label']"),
+        (
+            "latent_map",
+            [2],
+            [],
+            "needs a latent space of 2 dimensions: jmvae_kl, alpha 0.1 (step 1)",
+        ),
+        ("label_to_image", [0], [], "vae (step 1) has no label"),
+        ("prior", [1], [], "cvae (step 1) draws only given ['label']"),
         ("interpolation", [0], ["--num_examples=3"], "num_examples=3: expected an even number"),
         ("prior", [0], ["--out=x.txt"], "ends in .png"),
     ],

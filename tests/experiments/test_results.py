@@ -1,20 +1,116 @@
-"""The figures in the README are those of the committed results."""
+"""What is committed under `experiments/results/`: what the commands wrote, and what it shows."""
 
 import json
 import pathlib
 import re
 
+import pytest
+
+from experiments import tables
+
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+RESULTS = EXPERIMENTS / "results"
+TABLES = {name: RESULTS / f"mnist_{name}_epochs" for name in (50, 500)}
 
 
-def test_every_figure_of_the_table_stands_in_its_file():
+def table_of(epochs):
+    return json.loads((TABLES[epochs] / "table.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def short():
+    return table_of(50)
+
+
+def estimate(table, row, column):
+    return table["rows"][row]["log_likelihood"][column]["estimate"]
+
+
+def share(table, row, name):
+    return table["rows"][row]["coherence"][name]["share"]
+
+
+def test_every_figure_of_the_readmes_table_stands_in_its_file():
     table = re.findall(
         r"^\| log p\(.*\) \| (\S+) ± \S+ \| (\S+) ± \S+ \|$",
-        (EXPERIMENTS / "README.md").read_text(),
+        (RESULTS / "README.md").read_text(),
         re.MULTILINE,
     )
     for column, name in enumerate(("constant", "cosine")):
-        path = EXPERIMENTS / "results" / f"mnist_20_epochs_{name}.json"
+        path = RESULTS / f"mnist_20_epochs_{name}.json"
         rows = json.loads(path.read_text())["log_likelihood"]
         assert [row[column] for row in table] == [f"{row['estimate']:.2f}" for row in rows]
         assert all(row["num_examples"] == 10_000 for row in rows)
+
+
+@pytest.mark.parametrize("epochs", TABLES)
+def test_a_committed_table_is_whole_and_its_markdown_is_its_own(epochs):
+    table = table_of(epochs)
+    assert (TABLES[epochs] / "table.md").read_text() == tables.markdown(table)
+    assert table["failed"] == {}
+    head = ("mnist", epochs, 1000, 10_000, 1000, False)
+    names = ("table", "epochs", "num_samples", "num_examples", "num_images", "smoke")
+    assert tuple(table[name] for name in names) == head
+    for row in table["rows"].values():
+        assert row["step"] == 600 * epochs
+        for found in row["log_likelihood"].values():
+            assert found["stderr"] > 0
+            assert found["mc_stderr"] > 0
+        shares = [v for k, v in row["coherence"].items() if isinstance(v, dict) and "share" in v]
+        assert all(found["stderr"] >= 0 and len(found["per_class"]) == 10 for found in shares)
+        assert all(d["stderr"] > 0 for d in row["coherence"]["frechet_distance"].values())
+        assert row["coherence"]["judge"]["grey"] >= 0.985
+
+
+def test_the_papers_recipe_reaches_the_papers_figures():
+    table = table_of(500)
+    assert list(table["rows"]) == ["jmvae_kl_0.1"]
+    joint, multiple, single = (
+        estimate(table, "jmvae_kl_0.1", column)
+        for column in ("log p(x,w)", "log p(x) multiple", "log p(x) single")
+    )
+    assert -87.25 <= joint <= -86.0
+    assert -87.2 <= multiple <= -86.0
+    assert multiple - 0.05 <= single <= -86.0
+
+
+def test_the_table_has_every_row(short):
+    assert list(short["rows"]) == list(tables.MNIST_ROWS)
+
+
+def test_alpha_one_costs_joint_fit(short):
+    (found,) = [
+        d
+        for d in short["differences"]
+        if (d["quantity"], d["first"], d["second"]) == ("log p(x,w)", "jmvae_kl_0.1", "jmvae_kl_1")
+    ]
+    assert found["estimate"] >= 0.3
+    assert found["estimate"] > 5 * found["stderr"]
+
+
+def test_the_conditional_of_cvae_is_the_best(short):
+    column = "log p(x|w) multiple"
+    ours = {name: estimate(short, name, column) for name in short["rows"] if name != "vae"}
+    assert max(value for name, value in ours.items() if "jmvae" in name) < ours["cvae"]
+
+
+def test_images_from_labels_alone_are_better_explained_as_alpha_grows(short):
+    column = "log p(x|w) single"
+    order = ("jmvae_zero", "jmvae_kl_0.01", "jmvae_kl_0.1", "jmvae_kl_1")
+    values = [estimate(short, name, column) for name in order]
+    assert values == sorted(values)
+    assert values[0] < values[1] - 20
+
+
+def test_coherence_grows_with_alpha_and_zero_is_below(short):
+    order = ("jmvae_zero", "jmvae_kl_0.01", "jmvae_kl_0.1", "jmvae_kl_1")
+    shares = [share(short, name, "label_to_image") for name in order]
+    assert shares == sorted(shares)
+    assert shares[2] >= 0.5
+    counts = {short["rows"][n]["coherence"]["label_to_image"]["count"] for n in order}
+    assert counts == {10_000}
+
+
+def test_labels_are_read_from_images(short):
+    for name in ("jmvae_kl_0.01", "jmvae_kl_0.1", "jmvae_kl_1"):
+        assert share(short, name, "image_to_label") >= 0.98

@@ -4,14 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import zoo
 
-from experiments import tables, workdir
+from experiments import reproduce, tables, workdir
 from experiments.configs import mnist
-from experiments.scores import name_of
+from experiments.scores import name_of, variation_of_information
 
 SHARE = {"share": 0.5, "stderr": 0.01, "count": 100, "per_class": []}
 COHERENCE = {
     "label_to_image": SHARE,
+    "label_to_image_at_mean": {"share": 0.7, "stderr": 0.14, "count": 10, "per_class": []},
     "frechet_distance": {"from_labels": {"estimate": 3.0, "stderr": 0.2, "num_images": 10}},
 }
 
@@ -62,11 +64,30 @@ def test_the_rows_are_the_papers_systems_with_its_recipe():
         assert row.paper.keys() <= tables.QUANTITIES.keys()
 
 
-def test_the_papers_figures_say_how_sure_they_are():
-    kinds = {sure for row in tables.MNIST_ROWS.values() for _, sure in row.paper.values()}
-    assert kinds == {"table", "code", "memory"}
-    assert tables.MNIST_ROWS["jmvae_kl_0.1"].paper["log p(x) multiple"] == (-86.86, "code")
-    assert tables.MNIST_ROWS["jmvae_kl_1"].paper["log p(x|w) single"] == (-112.7, "memory")
+def test_the_papers_figures_are_those_of_its_table():
+    t, c, m, a, low = "table", "code", "memory", "memory, about", "memory, low"
+    columns = list(tables.QUANTITIES)[:5]
+    assert columns == [
+        "log p(x,w)",
+        "log p(x) multiple",
+        "log p(x) single",
+        "log p(x|w) multiple",
+        "log p(x|w) single",
+    ]
+    none = None
+    expected = {
+        "vae": (none, none, (-86.91, m), none, none),
+        "cvae": (none, none, none, (-83.8, m), none),
+        "cmma": (none, none, none, (-86.12, m), none),
+        "jmvae_zero": ((-86.96, t), (-86.89, m), none, (-84.64, m), none),
+        "jmvae_kl_0.01": ((-86.94, t), (-86.89, m), (-86.55, m), (-84.61, m), (-129.6, low)),
+        "jmvae_kl_0.1": ((-86.93, t), (-86.86, c), (-86.29, m), (-84.6, a), (-126.0, low)),
+        "jmvae_kl_1": ((-89.28, t), (-89.2, m), (-86.93, m), (-86.75, m), (-112.7, low)),
+    }
+    for name, figures in expected.items():
+        found = tables.MNIST_ROWS[name].paper
+        assert tuple(found.get(column) for column in columns) == figures
+        assert set(found) <= set(columns)
 
 
 def test_time_is_added_up_over_the_rows_of_training(tmp_path):
@@ -99,7 +120,7 @@ def jmvae_entry(tmp_path, name="jmvae_kl_0.1"):
             likelihood(image, [], image, -86.25),
             likelihood(image, label, label, -130.0),
         ],
-        [{"proposal": "multiple", "estimate": 85.0, "stderr": 0.25, "mc_stderr": 0.1}],
+        [{"kind": "multiple", "estimate": 85.0, "stderr": 0.25, "mc_stderr": 0.1}],
     )
 
 
@@ -174,14 +195,126 @@ def test_the_markdown_says_ours_the_papers_and_how_sure(tmp_path):
     (row,) = [line for line in lines if line.startswith("| jmvae_kl_0.1 | -87.00")]
     assert row == (
         "| jmvae_kl_0.1 | -87.00 ± 0.25 (-86.93) | -86.50 ± 0.25 (-86.86) | "
-        r"-86.25 ± 0.25 (-86.29\*) |  | -130.00 ± 0.25 (-126.0\*) |"
+        r"-86.25 ± 0.25 (-86.29\*) |  | -130.00 ± 0.25 (low: -126.0\*) |"
     )
     # A bar inside a cell would end it.
     assert r"log p(x\|w) multiple" in text
     assert "| jmvae_kl_1 | -2.00 ± 0.10 |" in text
     assert "| cmma | train.py: exit status 1: disk full |" in text
-    assert "| jmvae_kl_0.1 | 0.5000 ± 0.0100 |  |  |  | 3.00 ± 0.20 |  | 2.5, 1.5 |" in text
+    assert "| jmvae_kl_0.1 | 0.5000 ± 0.0100 |  |  | 3.00 ± 0.20 |  | 2.5, 1.5 |" in text
+    assert "no measure; right of ten: jmvae_kl_0.1 7, jmvae_kl_1 7." in text
     for part in ("## The image", "## Coherence", "## Differences to jmvae_kl_0.1"):
         table_lines = text.partition(part)[2].split("##")[0].strip().splitlines()
         widths = {line.replace(r"\|", "").count("|") for line in table_lines if line[:1] == "|"}
         assert len(widths) == 1
+
+
+# Scores and finished rows
+
+
+def test_the_variation_of_information_is_minus_both_conditionals():
+    model = zoo.ZOO["jmvae_kl_2"].model
+    both, image, label = ["image", "label"], ["image"], ["label"]
+    conditionals = {
+        "multiple": [(image, label, both), (label, image, both)],
+        "single": [(image, label, label), (label, image, image)],
+    }
+    rng = np.random.default_rng(0)
+    queries = [(both, [], both), (image, [], image), (label, [], both)]
+    queries += [query for pair in conditionals.values() for query in pair]
+    values = {name_of(*query): rng.normal(-50, 3, 40).astype(np.float32) for query in queries}
+    expected = {
+        kind: -(values[name_of(*pair[0])].astype(float) + values[name_of(*pair[1])])
+        for kind, pair in conditionals.items()
+    }
+    rows = [likelihood(*query, 0.0) for query in queries]
+    found = variation_of_information(model, rows, values)
+    assert [row["kind"] for row in found] == ["multiple", "single"]
+    for row in found:
+        terms = expected[row["kind"]]
+        assert row["estimate"] == pytest.approx(terms.mean())
+        assert row["stderr"] == pytest.approx(terms.std(ddof=1) / np.sqrt(40))
+        assert row["mc_stderr"] == pytest.approx(0.02)
+        np.testing.assert_allclose(values[f"VI {row['kind']}"], terms, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vae", "jmvae_kl_3", "cvae_2"])
+def test_other_models_have_no_variation_of_information(name):
+    assert variation_of_information(zoo.ZOO[name].model, [], {}) == []
+
+
+REQUEST = reproduce.Request("mnist", 3, 10, 4, 20, smoke=False)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A table's folder with one finished row."""
+    monkeypatch.setattr(reproduce, "num_steps", lambda row, request: 600 * request.epochs)
+    config = tables.MNIST_ROWS["vae"].config(3, smoke=False)
+    run = run_folder(tmp_path / "rows" / "vae", config)
+    results = {
+        "step": 1800,
+        "split": "test",
+        "num_samples": 10,
+        "num_examples": 4,
+        "num_images": 20,
+        "seconds": 60.0,
+        "log_likelihood": [likelihood(["image"], [], ["image"], -90.0)],
+        "variation_of_information": [],
+        "coherence": COHERENCE,
+    }
+    workdir.write_json(run / "results.json", results)
+    workdir.write_arrays(run / "values.npz", {name_of(["image"], [], ["image"]): np.zeros(4)})
+    return tmp_path
+
+
+def test_a_row_is_finished_if_it_is_what_was_asked_for(made):
+    entry, values = reproduce.finished("vae", made, REQUEST)
+    assert entry["log_likelihood"]["log p(x) single"]["estimate"] == -90.0
+    assert list(values) == ["log p(image) from q(z|image)"]
+    assert reproduce.finished("cvae", made, REQUEST) is None
+    for change in ({"num_samples": 11}, {"num_examples": 5}, {"num_images": 21}, {"epochs": 4}):
+        other = reproduce.dataclasses.replace(REQUEST, **change)
+        assert reproduce.finished("vae", made, other) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("results.json", "{"), ("config.json", "{"), ("values.npz", "PK")]
+)
+def test_a_damaged_row_is_named_and_leaves_the_others_alone(made, name, text, capsys):
+    (made / "rows" / "vae" / name).write_text(text)
+    with pytest.raises(ValueError, match=r"rows/vae holds results that cannot be read"):
+        reproduce.finished("vae", made, REQUEST)
+    failed = reproduce.make_table(["vae"], made, REQUEST, children=None)
+    assert "cannot be read" in failed["vae"]
+    table = json.loads((made / "table.json").read_text())
+    assert (table["rows"], table["failed"]) == ({}, failed)
+    assert "error: row vae failed" in capsys.readouterr().err
+
+
+def test_results_of_an_older_kind_are_named(made):
+    path = made / "rows" / "vae" / "results.json"
+    results = json.loads(path.read_text())
+    del results["coherence"]
+    path.write_text(json.dumps(results))
+    with pytest.raises(ValueError, match="cannot be read"):
+        reproduce.finished("vae", made, REQUEST)
+
+
+def test_a_failure_stays_in_the_table_until_its_row_is_finished(made, monkeypatch):
+    wrong = {"cmma": "train.py: exit status 1: disk full"}
+    monkeypatch.setattr(reproduce, "make_row", lambda name, *args: wrong.get(name))
+    assert reproduce.make_table(["cmma"], made, REQUEST, children=None) == wrong
+    assert reproduce.make_table(["vae"], made, REQUEST, children=None) == wrong
+    table = json.loads((made / "table.json").read_text())
+    assert (list(table["rows"]), table["failed"]) == (["vae"], wrong)
+    assert "--epochs=3 --rows=vae,cmma " in table["command"]
+    wrong.clear()
+    assert reproduce.make_table(["cmma"], made, REQUEST, children=None) == {}
+
+
+def test_a_folder_with_another_table_is_refused(made):
+    reproduce.write_table(made, REQUEST, {})
+    other = reproduce.dataclasses.replace(REQUEST, epochs=4)
+    with pytest.raises(ValueError, match=r"holds another table\. It differs in epochs: 3 -> 4"):
+        reproduce.make_table(["vae"], made, other, children=None)
