@@ -5,7 +5,7 @@ likelihoods enter `a_k` and `b_k`, `stream` adds them up, `finish` takes the dif
 Monte-Carlo error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jmvae_jax import distributions
+from jmvae_jax.distributions import Distribution
 from jmvae_jax.models.base import MultimodalModel, call_method
 from jmvae_jax.objectives.elbo import present_only
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
@@ -132,14 +133,7 @@ def stream(
         base = of_rows[1](part["prior"]).log_prob(z) - q.log_prob(z)
         base = jnp.where((index < num_samples)[:, None], base, -jnp.inf)
         likelihoods = call_method(model, variables, "decode", z, part["batch"])
-        terms = present_only(
-            {
-                name: likelihood.log_prob(part["batch"][name])
-                for name, likelihood in likelihoods.items()
-                if name in part["batch"]
-            },
-            part["mask"],
-        )
+        terms = _log_likelihoods(likelihoods, part["batch"], part["mask"])
         ones = jnp.where((index < num_samples)[:, None], jnp.zeros_like(base), -jnp.inf)
 
         def log_weight(names: tuple[str, ...] | None) -> Array:
@@ -165,6 +159,14 @@ def stream(
     blocked = jax.tree.map(lambda x: _in_blocks(x, block), whole)
     results = jax.lax.map(one_block, blocked)
     return jax.tree.map(lambda x: x.reshape(-1)[:rows], results)
+
+
+def _log_likelihoods(
+    likelihoods: Mapping[str, Distribution], batch: Batch, mask: Mask | None
+) -> dict[str, Array]:
+    """Of what is generated and there; 0 where it is masked."""
+    terms = {name: q.log_prob(batch[name]) for name, q in likelihoods.items() if name in batch}
+    return present_only(terms, mask)
 
 
 def _in_blocks(values: Array, block: int) -> Array:
