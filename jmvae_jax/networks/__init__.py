@@ -1,6 +1,7 @@
 """Linen bodies: arrays in, arrays out. Any Linen module of yours serves as well."""
 
 from jmvae_jax.networks.classifier import Classifier
+from jmvae_jax.networks.conv import ConvDecoder, ConvDiscriminator, ConvEncoder
 from jmvae_jax.networks.mlp import MLP, Heads
 
-__all__ = ["MLP", "Classifier", "Heads"]
+__all__ = ["MLP", "Classifier", "ConvDecoder", "ConvDiscriminator", "ConvEncoder", "Heads"]

@@ -4,30 +4,9 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
 
+from jmvae_jax.networks.conv import HalvingConv
 from jmvae_jax.types import Array
-
-
-class HalvingConv(nn.Module):
-    """Convolution of 4 x 4 with stride 2 and padding 1: `[N, H, W, C] -> [N, H/2, W/2, F]`.
-
-    Written as one matrix product over the pixels that each output sees, because XLA's gradient of
-    strided convolutions is several times slower on a CPU. Height and width are even.
-    """
-
-    features: int
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        rows, height, width, channels = images.shape
-        high, wide = height // 2, width // 2
-        padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        # Squares of 2 x 2 pixels as channels: an output sees four neighbouring squares.
-        squares = padded.reshape(rows, high + 1, 2, wide + 1, 2, channels)
-        squares = squares.transpose(0, 1, 3, 2, 4, 5).reshape(rows, high + 1, wide + 1, -1)
-        seen = [squares[:, i : i + high, j : j + wide] for i in (0, 1) for j in (0, 1)]
-        return nn.Dense(self.features)(jnp.concatenate(seen, axis=-1))
 
 
 class Classifier(nn.Module):

@@ -4,27 +4,6 @@ import numpy as np
 import pytest
 
 from jmvae_jax.networks import Classifier
-from jmvae_jax.networks.classifier import HalvingConv
-
-
-@pytest.mark.parametrize("shape", [(6, 8, 3), (2, 2, 1)])
-def test_the_matrix_product_is_the_convolution_of_four_with_stride_two(shape, key):
-    images = jax.random.normal(key, (2, *shape))
-    module = HalvingConv(5)
-    found, variables = module.init_with_output(jax.random.key(1), images)
-    dense = variables["params"]["Dense_0"]
-    height, width, channels = shape
-    # Rows of the kernel: which square, which pixel of it, which channel.
-    kernel = dense["kernel"].reshape(2, 2, 2, 2, channels, 5).transpose(0, 2, 1, 3, 4, 5)
-    expected = jax.lax.conv_general_dilated(
-        images,
-        kernel.reshape(4, 4, channels, 5),
-        window_strides=(2, 2),
-        padding=((1, 1), (1, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    assert found.shape == (2, height // 2, width // 2, 5)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_logits_are_linear_in_the_rectified_features(key):

@@ -1,0 +1,293 @@
+"""The paper's convolutional networks (section 4.2 of arXiv:1611.01891), for images of any size.
+
+Images are square, `[N, S, S, C]` with S a power of two from 8 on. Each stage halves or doubles the
+size, so there are `log2(S) - 2` of them around an innermost map of 4 x 4; channels double from 64
+to 256 and stay there: 64, 128, 256, 256 at S = 64. `width` multiplies them all.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jmvae_jax.types import Array
+
+IMPLEMENTATIONS = ("auto", "native", "matmul")
+"""How a convolution is computed: by XLA's convolution, or by slices and one matrix product, whose
+gradient is several times faster on a CPU. "auto" takes the faster one of the default backend."""
+
+NORMS = ("batch", "group", None)
+
+INNERMOST = 4
+
+
+def _is_native(implementation: str) -> bool:
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation={implementation!r}: expected one of {IMPLEMENTATIONS}")
+    if implementation == "auto":
+        return jax.default_backend() != "cpu"
+    return implementation == "native"
+
+
+class Kernel(nn.Module):
+    """The matrix `[16 C, F]` and bias of a convolution of 4 x 4 over squares of 2 x 2 pixels.
+
+    Its rows count square rows, square columns, rows and columns inside a square, and channels.
+    """
+
+    inputs: int
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array | None]:
+        shape = (16 * self.inputs, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[1:]) if self.use_bias else None
+        return kernel, bias
+
+
+def _window(kernel: Array, inputs: int) -> Array:
+    """`[16 C, F] -> [4, 4, C, F]`: rows, columns, channels, features."""
+    squares = kernel.reshape(2, 2, 2, 2, inputs, -1)
+    return squares.transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, inputs, -1)
+
+
+class HalvingConv(nn.Module):
+    """Convolution of 4 x 4 with stride 2 and padding 1: `[N, H, W, C] -> [N, H/2, W/2, F]`.
+
+    Height and width are even.
+    """
+
+    features: int
+    use_bias: bool = True
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        channels = images.shape[-1]
+        kernel, bias = Kernel(channels, self.features, self.use_bias, name="Dense_0")()
+        native = _is_native(self.implementation)
+        outputs = _halve_natively(images, kernel) if native else _halve(images, kernel)
+        return outputs if bias is None else outputs + bias
+
+
+def _halve_natively(images: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(
+        images,
+        _window(kernel, images.shape[-1]),
+        window_strides=(2, 2),
+        padding=((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _halve(images: Array, kernel: Array) -> Array:
+    rows, height, width, channels = images.shape
+    high, wide = height // 2, width // 2
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    # Squares of 2 x 2 pixels as channels: an output sees four neighbouring squares.
+    squares = padded.reshape(rows, high + 1, 2, wide + 1, 2, channels)
+    squares = squares.transpose(0, 1, 3, 2, 4, 5).reshape(rows, high + 1, wide + 1, -1)
+    seen = [squares[:, i : i + high, j : j + wide] for i in (0, 1) for j in (0, 1)]
+    return jnp.concatenate(seen, axis=-1) @ kernel
+
+
+class DoublingConv(nn.Module):
+    """Transposed convolution of 4 x 4, stride 2, padding 1: `[N, H, W, C] -> [N, 2H, 2W, F]`.
+
+    The transpose of `HalvingConv` from F to C channels with the same matrix.
+    """
+
+    features: int
+    use_bias: bool = True
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        channels = images.shape[-1]
+        shape = (16 * self.features, channels)
+        # Four of the sixteen products meet in each output, so the fan is 4 C.
+        initial = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal", 1, 0)
+        kernel = self.param("kernel", initial, shape)
+        bias = (
+            self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
+        )
+        native = _is_native(self.implementation)
+        double = _double_natively if native else _double
+        outputs = double(images, kernel, self.features)
+        return outputs if bias is None else outputs + bias
+
+
+def _double_natively(images: Array, kernel: Array, features: int) -> Array:
+    window = _window(kernel, features)  # [4, 4, F, C]
+    return jax.lax.conv_transpose(
+        images,
+        window,
+        strides=(2, 2),
+        padding=((2, 2), (2, 2)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        transpose_kernel=True,
+    )
+
+
+def _double(images: Array, kernel: Array, features: int) -> Array:
+    rows, high, wide, _ = images.shape
+    patches = (images @ kernel.T).reshape(rows, high, wide, 2, 2, 2, 2, features)
+    # Each input adds a square of 2 x 2 pixels at each of its four corners.
+    squares = jnp.zeros((rows, high + 1, wide + 1, 2, 2, features), patches.dtype)
+    for i in (0, 1):
+        for j in (0, 1):
+            edges = ((0, 0), (i, 1 - i), (j, 1 - j), (0, 0), (0, 0), (0, 0))
+            squares = squares + jnp.pad(patches[:, :, :, i, j], edges)
+    pixels = squares.transpose(0, 1, 3, 2, 4, 5).reshape(rows, 2 * high + 2, 2 * wide + 2, features)
+    return pixels[:, 1:-1, 1:-1]
+
+
+class Norm(nn.Module):
+    """Batch norm, group norm, or nothing, by name.
+
+    Args:
+      kind: "batch", "group" or None.
+      axis_name: by which the shards of a batch reduce their statistics, under `pmap`.
+
+    Batch norm keeps running statistics in the collection `batch_stats`, with momentum 0.9: in
+    training it uses those of the whole batch, otherwise the running ones. Group norm has groups of
+    at most 32 and no statistics.
+    """
+
+    kind: str | None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: Array, train: bool) -> Array:
+        if self.kind not in NORMS:
+            raise ValueError(f"norm={self.kind!r}: expected one of {NORMS}")
+        if self.kind == "batch":
+            norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
+            return norm(inputs)
+        if self.kind == "group":
+            return nn.GroupNorm(math.gcd(inputs.shape[-1], 32))(inputs)
+        return inputs
+
+
+def stage_channels(size: int, width: float) -> list[int]:
+    """Channels of each stage from the image inwards.
+
+    Raises:
+      ValueError: a size that is no power of two from 8 on, or a width that leaves no channel.
+    """
+    stages = size.bit_length() - 1 - (INNERMOST.bit_length() - 1)
+    if size < 2 * INNERMOST or size != 1 << (size.bit_length() - 1):
+        raise ValueError(f"images of size {size}: expected a power of two from {2 * INNERMOST} on")
+    channels = [round(width * min(64 * 2**stage, 256)) for stage in range(stages)]
+    if min(channels) < 1:
+        raise ValueError(f"width={width} leaves stages of {channels} channels")
+    return channels
+
+
+class ConvEncoder(nn.Module):
+    """Halving convolutions, and a hidden layer over them: `[N, S, S, C] -> [N, hidden]`.
+
+    Args:
+      width: factor on the channels and on `hidden`.
+      hidden: size of the layer after the last convolution; None: its map, flat.
+      norm, axis_name: see `Norm`; after every convolution but the first.
+      implementation: see `IMPLEMENTATIONS`.
+
+    Raises:
+      ValueError: images that are not square, or of another size than a power of two.
+    """
+
+    width: float = 1.0
+    hidden: int | None = 1024
+    norm: str | None = "batch"
+    axis_name: str | None = None
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> Array:
+        maps = _conv_stages(self, images, train, nn.relu)
+        if self.hidden is None:
+            return maps
+        return nn.relu(nn.Dense(round(self.width * self.hidden))(maps))
+
+
+class ConvDiscriminator(nn.Module):
+    """The discriminator of JMVAE-GAN: images, and what else it may see, to one logit `[N]`.
+
+    Args:
+      width, hidden, implementation: as in `ConvEncoder`; leaky rectifiers (0.01), no norm.
+
+    Called with images `[N, S, S, C]` and, for a conditional one, features `[N, F]`, which stand
+    beside the last map.
+    """
+
+    width: float = 1.0
+    hidden: int = 1024
+    implementation: str = "auto"
+    norm: str | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, features: Array | None = None) -> Array:
+        seen = _conv_stages(self, images, False, nn.leaky_relu)
+        if features is not None:
+            seen = jnp.concatenate([seen, features], axis=-1)
+        hidden = nn.leaky_relu(nn.Dense(round(self.width * self.hidden))(seen))
+        return nn.Dense(1)(hidden)[:, 0]
+
+
+def _conv_stages(
+    network: ConvEncoder | ConvDiscriminator, images: Array, train: bool, activation: Any
+) -> Array:
+    """The stages of an encoder or a discriminator, flat."""
+    if images.ndim != 4 or images.shape[1] != images.shape[2]:
+        raise ValueError(f"images have shape {images.shape}: expected [N, S, S, channels]")
+    maps = images
+    for stage, channels in enumerate(stage_channels(images.shape[1], network.width)):
+        normed = stage > 0 and network.norm is not None
+        maps = HalvingConv(channels, not normed, network.implementation)(maps)
+        if normed:
+            maps = Norm(network.norm, network.axis_name)(maps, train)
+        maps = activation(maps)
+    return maps.reshape(maps.shape[0], -1)
+
+
+class ConvDecoder(nn.Module):
+    """A map of 4 x 4 and doubling convolutions: `[N, D] -> {parameter: [N, S, S, C]}`.
+
+    Args:
+      shape: of one image, `(64, 64, 3)` say.
+      parameters: names of what is predicted; the likelihood's ("loc" of `normal`).
+      width, norm, axis_name, implementation: as in `ConvEncoder`; the norm is after every
+        convolution but the last, which is linear.
+
+    Raises:
+      ValueError: a shape that is not square, or of another size than a power of two.
+    """
+
+    shape: tuple[int, int, int]
+    parameters: tuple[str, ...] = ("loc",)
+    width: float = 1.0
+    norm: str | None = "batch"
+    axis_name: str | None = None
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, z: Array, train: bool = False) -> Mapping[str, Array]:
+        size, other, channels = self.shape
+        if size != other:
+            raise ValueError(f"shape={self.shape}: expected a square image")
+        inner = stage_channels(size, self.width)[::-1]
+        first = nn.relu(nn.Dense(INNERMOST * INNERMOST * inner[0])(z))
+        maps = first.reshape(-1, INNERMOST, INNERMOST, inner[0])
+        for features in inner[1:]:
+            maps = DoublingConv(features, self.norm is None, self.implementation)(maps)
+            maps = nn.relu(Norm(self.norm, self.axis_name)(maps, train))
+        count = len(self.parameters)
+        last = DoublingConv(channels * count, True, self.implementation)(maps)
+        return dict(zip(self.parameters, jnp.split(last, count, axis=-1), strict=True))
