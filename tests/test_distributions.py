@@ -49,6 +49,7 @@ def student_t(loc, raw_scale, df=4.0):
         ("normal", (LOC,), scipy.stats.norm(LOC, 1.0)),
         (functools.partial(FAMILIES["normal"], scale=0.1), (LOC,), scipy.stats.norm(LOC, 0.1)),
         ("normal_learned", (LOC, RAW), scipy.stats.norm(LOC, SCALE)),
+        ("normal_tanh", (LOC,), scipy.stats.norm(np.tanh(LOC), 1.0)),
         ("laplace", (LOC,), scipy.stats.laplace(LOC, 1.0)),
         (functools.partial(FAMILIES["laplace"], scale=3.0), (LOC,), scipy.stats.laplace(LOC, 3.0)),
         ("laplace_learned", (LOC, RAW), scipy.stats.laplace(LOC, SCALE)),
@@ -147,8 +148,28 @@ def test_a_family_is_known_by_its_name_or_is_the_callable_itself():
         "laplace",
         "laplace_learned",
         "normal",
+        "normal_channel_mean",
         "normal_learned",
+        "normal_tanh",
     }
+
+
+def test_the_channel_mean_is_the_authors_convention_for_pixels():
+    loc = RNG.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    values = RNG.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    found, summed = (
+        as_event(likelihood_family(name)(loc), 3) for name in ("normal_channel_mean", "normal")
+    )
+    assert found.event_shape == summed.event_shape == (64, 64, 3)
+    np.testing.assert_allclose(found.log_prob(values), summed.log_prob(values) / 3, rtol=1e-5)
+    # The constants that the paper's CelebA figures contain.
+    np.testing.assert_allclose(summed.log_prob(loc), -11_291.9, atol=0.1)
+    np.testing.assert_allclose(found.log_prob(loc), -3_763.97, atol=0.01)
+    np.testing.assert_array_equal(found.mean, loc)
+    drawn = sample(found, row_keys(2))
+    np.testing.assert_array_equal(drawn, sample(summed, row_keys(2)))
+    arrays, build = unpack(found)
+    np.testing.assert_array_equal(build(arrays).log_prob(values), found.log_prob(values))
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():

@@ -41,7 +41,7 @@ def test_the_python_examples_run_from_top_to_bottom(mnist_dir, tmp_path, monkeyp
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
     assert namespace["digits"].shape == (8, 10, 28, 28, 1)
-    assert namespace["logp"].shape == (32,)
+    assert namespace["logp"].shape == namespace["conditional"].shape == (32,)
     assert np.isfinite(float(namespace["elbo"]))
     assert np.isfinite(namespace["bound"].elbo).all()
     assert np.isfinite(float(namespace["loss"]))

@@ -5,7 +5,6 @@ size, so there are `log2(S) - 2` of them around an innermost map of 4 x 4; chann
 to 256 and stay there: 64, 128, 256, 256 at S = 64. `width` multiplies them all.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmvae_jax.networks.norm import Norm
 from jmvae_jax.types import Array
 
 IMPLEMENTATIONS = ("auto", "native", "matmul")
 """How a convolution is computed: by XLA's convolution, or by slices and one matrix product, whose
 gradient is several times faster on a CPU. "auto" takes the faster one of the default backend."""
-
-NORMS = ("batch", "group", None)
 
 INNERMOST = 4
 
@@ -145,33 +143,6 @@ def _double(images: Array, kernel: Array, features: int) -> Array:
             squares = squares + jnp.pad(patches[:, :, :, i, j], edges)
     pixels = squares.transpose(0, 1, 3, 2, 4, 5).reshape(rows, 2 * high + 2, 2 * wide + 2, features)
     return pixels[:, 1:-1, 1:-1]
-
-
-class Norm(nn.Module):
-    """Batch norm, group norm, or nothing, by name.
-
-    Args:
-      kind: "batch", "group" or None.
-      axis_name: by which the shards of a batch reduce their statistics, under `pmap`.
-
-    Batch norm keeps running statistics in the collection `batch_stats`, with momentum 0.9: in
-    training it uses those of the whole batch, otherwise the running ones. Group norm has groups of
-    at most 32 and no statistics.
-    """
-
-    kind: str | None
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, inputs: Array, train: bool) -> Array:
-        if self.kind not in NORMS:
-            raise ValueError(f"norm={self.kind!r}: expected one of {NORMS}")
-        if self.kind == "batch":
-            norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
-            return norm(inputs)
-        if self.kind == "group":
-            return nn.GroupNorm(math.gcd(inputs.shape[-1], 32))(inputs)
-        return inputs
 
 
 def stage_channels(size: int, width: float) -> list[int]:

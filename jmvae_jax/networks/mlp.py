@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 
+from jmvae_jax.networks.norm import Norm
 from jmvae_jax.types import Array
 
 glorot_uniform = nn.initializers.glorot_uniform
@@ -14,6 +15,11 @@ class MLP(nn.Module):
     """Dense layers, an activation after each: `[N, ...] -> [N, features[-1]]`.
 
     All axes but the first are flattened. Kernels start Glorot-uniform and biases at zero.
+
+    Args:
+      features: sizes of the layers.
+      activation: after each.
+      norm, axis_name: see `Norm`; before the activation of every layer but the first.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -25,6 +31,8 @@ class MLP(nn.Module):
 
     features: Sequence[int]
     activation: Callable[[Array], Array] = nn.relu
+    norm: str | None = None
+    axis_name: str | None = None
 
     def __post_init__(self) -> None:
         # Hashable, so that a model that holds it can be a static argument.
@@ -32,10 +40,15 @@ class MLP(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
         hidden = inputs.reshape(inputs.shape[0], -1)
-        for size in self.features:
-            hidden = self.activation(nn.Dense(size, kernel_init=glorot_uniform())(hidden))
+        for layer, size in enumerate(self.features):
+            normed = layer > 0 and self.norm is not None
+            dense = nn.Dense(size, use_bias=not normed, kernel_init=glorot_uniform())
+            hidden = dense(hidden)
+            if normed:
+                hidden = Norm(self.norm, self.axis_name)(hidden, train)
+            hidden = self.activation(hidden)
         return hidden
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jmvae_jax as jm
-from jmvae_jax.networks import ConvDecoder, ConvDiscriminator, ConvEncoder
-from jmvae_jax.networks.conv import DoublingConv, HalvingConv, Norm, stage_channels
+from jmvae_jax.networks import ConvDecoder, ConvDiscriminator, ConvEncoder, Norm
+from jmvae_jax.networks.conv import DoublingConv, HalvingConv, stage_channels
 
 CONVS = pytest.mark.parametrize("conv", [HalvingConv, DoublingConv])
 SHAPES = pytest.mark.parametrize("shape", [(6, 8, 3), (2, 2, 1), (4, 4, 5)])
@@ -80,22 +80,46 @@ def test_outputs_have_the_size_of_the_inputs_at_the_start(conv):
     assert 0.8 < float(outputs.std()) < 1.2
 
 
-def test_the_encoder_of_the_paper_has_its_parameters():
-    images = jnp.zeros((1, 64, 64, 3))
-    maps = jax.eval_shape(ConvEncoder(hidden=None).init, jax.random.key(0), images)
-    assert count(maps) == 1_708_352
-    hidden = jax.eval_shape(ConvEncoder().init, jax.random.key(0), images)
-    assert count(hidden) + 2 * (1024 * 128 + 128) == 6_166_080
-    discriminator = jax.eval_shape(ConvDiscriminator().init, jax.random.key(0), images)
-    assert count(discriminator) == 5_904_065
-    assert set(discriminator) == {"params"}
-
-
-def test_the_decoder_of_the_paper_has_its_parameters():
-    decoder = ConvDecoder((64, 64, 3))
-    variables = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, 128)))
-    assert count(variables) == 2_236_291
+def test_the_networks_of_the_paper_have_its_parameters():
+    words = jm.MLP((512, 512), norm="batch")
+    model = jm.JMVAE(
+        latent_dim=128,
+        trunk=jm.MLP((1024,)),
+        modalities={
+            "image": jm.Modality(
+                (64, 64, 3),
+                "normal",
+                decoder=ConvDecoder((64, 64, 3)),
+                encoder=ConvEncoder(),
+                branch=ConvEncoder(hidden=None),
+            ),
+            "attributes": jm.Modality(
+                (40,),
+                "normal_tanh",
+                decoder=jm.MLP((4096, 512), norm="batch"),
+                encoder=words,
+                branch=words,
+            ),
+        },
+    )
+    batch = {"image": jnp.zeros((1, 64, 64, 3)), "attributes": jnp.ones((1, 40))}
+    variables = jax.eval_shape(model.init, jax.random.key(0), batch)
+    found = {name: count({"params": part}) for name, part in variables["params"].items()}
+    assert found == {
+        "joint": 6_974_528,
+        "singles_image": 6_166_080,
+        "singles_attributes": 415_488,
+        "decoders_image": 2_236_291,
+        "decoders_attributes": 2_647_080,
+    }
     assert set(variables) == {"params", "batch_stats"}
+
+
+def test_the_discriminator_of_the_paper_has_its_parameters():
+    images = jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(ConvDiscriminator().init, jax.random.key(0), images)
+    assert count(variables) == 5_904_065
+    assert set(variables) == {"params"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""Statistics are those of the global batch: one device and four learn the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jmvae_jax as jm
+from jmvae_jax import parallel, training
+from jmvae_jax.networks import ConvDecoder, ConvEncoder
+
+ROWS = 8
+SHAPE = (8, 8, 3)
+
+
+def model_of(axis_name):
+    """A JMVAE-kl of small images and attributes with batch norm in every network."""
+    shared = {"norm": "batch", "axis_name": axis_name}
+    encoder = ConvEncoder(width=0.1, hidden=20, **shared)
+    words = jm.MLP((6, 6), **shared)
+    return jm.JMVAE(
+        latent_dim=2,
+        trunk=jm.MLP((8,)),
+        modalities={
+            "image": jm.Modality(
+                SHAPE, "normal", ConvDecoder(SHAPE, width=0.1, **shared), encoder, encoder
+            ),
+            "attributes": jm.Modality((4,), "normal_tanh", words, words, words),
+        },
+    )
+
+
+def stored_rows():
+    keys = jax.random.split(jax.random.key(0), 2)
+    # Shards differ in mean and deviation: their own statistics would not do.
+    level = jnp.arange(ROWS)[:, None, None, None] / 2.0
+    return {
+        "image": level + (1 + level) * jax.random.normal(keys[0], (ROWS, *SHAPE)),
+        "attributes": jnp.where(jax.random.bernoulli(keys[1], 0.5, (ROWS, 4)), 1.0, -1.0),
+    }
+
+
+def after_a_step(count, strategy):
+    devices = parallel.DataParallel(tuple(jax.devices()[:count]), strategy)
+    model, stored = model_of(devices.axis_name), stored_rows()
+    optimizer = optax.adam(1e-3, eps=1e-4)
+    state = training.create_state(model.init(jax.random.key(1), stored), optimizer)
+    step = training.make_train_step(
+        jm.make_loss_fn(model, jm.jmvae_kl),
+        optimizer,
+        key=jax.random.key(2),
+        batch_size=ROWS,
+        transforms=dict.fromkeys(stored, lambda keys, values: values),
+        weights={"alpha": lambda step: jnp.asarray(0.1), "beta": lambda step: jnp.asarray(1.0)},
+        learning_rate=lambda step: jnp.asarray(1e-3),
+        axis_name=devices.axis_name,
+    )
+
+    def sharded(state, stored):
+        rows = parallel.positions(ROWS, devices.axis_name)
+        part = {name: values[rows] for name, values in stored.items()}
+        return step(state, devices.shard(part))
+
+    return devices.fetch(devices.compile(sharded)(*devices.place((state, stored)))[0])
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return after_a_step(1, "jit")
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_a_step_on_four_devices_is_that_on_one(alone, strategy):
+    together = after_a_step(4, strategy)
+    for part in ("params", "model_state"):
+        found, expected = (jax.tree.leaves(getattr(state, part)) for state in (together, alone))
+        for a, b in zip(found, expected, strict=True):
+            apart = np.linalg.norm(np.asarray(a) - np.asarray(b))
+            assert apart <= 1e-4 * np.linalg.norm(np.asarray(b)) + 1e-7
+
+
+def test_a_step_moves_the_statistics_and_evaluation_does_not(alone):
+    model, stored = model_of(None), stored_rows()
+    variables = alone.variables
+    assert set(variables) == {"params", "batch_stats"}
+    start = model.init(jax.random.key(1), stored)["batch_stats"]
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), start, variables["batch_stats"])
+    assert all(jax.tree.leaves(moved))
+    loss_fn = jm.make_loss_fn(model, jm.jmvae_kl)
+    weights = {"alpha": 0.1, "beta": 1.0}
+    key = jax.random.key(3)
+    state = {"batch_stats": variables["batch_stats"]}
+    _, (bound, kept) = loss_fn(
+        variables["params"], state, key, stored, weights=weights, train=False
+    )
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
+    first = {name: values[:1] for name, values in stored.items()}
+    keys = jm.distributions.example_keys(jax.random.key(3), jnp.arange(1))
+    _, (one, _) = loss_fn(variables["params"], state, keys, first, weights=weights, train=False)
+    np.testing.assert_allclose(one.loss, bound.loss[:1], rtol=1e-4)
