@@ -96,8 +96,11 @@ def save_grids(path: str | os.PathLike[str], grids: Sequence[Grid], title: str =
     """
     if not grids:
         raise ValueError("grids is empty: expected at least one")
-    widths = [1.2 + 0.55 * np.shape(grid.images)[1] for grid in grids]
-    height = 1.2 + 0.55 * max(len(grid.row_names) for grid in grids) + 0.4 * bool(title)
+    widths = [
+        0.6 + 0.55 * np.shape(grid.images)[1] + 0.08 * max(map(len, grid.row_names))
+        for grid in grids
+    ]
+    height = 1.6 + 0.55 * max(len(grid.row_names) for grid in grids)
     figure, axes = _figure(widths, height, title)
     for panel, grid in zip(axes, grids, strict=True):
         picture, (rows, columns) = tile(grid.images), np.shape(grid.images)[:2]
@@ -111,7 +114,7 @@ def save_grids(path: str | os.PathLike[str], grids: Sequence[Grid], title: str =
         panel.set_xlabel(grid.column_label)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def save_clouds(
@@ -140,7 +143,7 @@ def save_clouds(
     axes[0].set_ylabel("second latent dimension")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, title=class_label, loc="outside right center", markerscale=3)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def _figure(widths: Sequence[float], height: float, title: str) -> tuple[Any, Any]:
@@ -153,3 +156,8 @@ def _figure(widths: Sequence[float], height: float, title: str) -> tuple[Any, An
     if title:
         figure.suptitle(title, fontsize=11)
     return figure, axes
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    # Tight: cut where the drawing ends, so that no label is lost and no margin is left.
+    figure.savefig(path, dpi=150, bbox_inches="tight")

@@ -99,8 +99,8 @@ def test_a_grid_shows_the_names_of_its_columns(tmp_path):
         save_grids(path, [Grid(images, ["a"], names)])
         with Image.open(path) as picture:
             heights.append(np.asarray(picture.convert("L")).copy())
-    assert heights[0].shape == heights[1].shape
-    assert (heights[0] != heights[1]).any()
+    # The drawing ends where its last letter does.
+    assert heights[1].shape[0] > heights[0].shape[0] + 10
 
 
 def test_a_wrong_number_of_names_is_refused():
