@@ -4,21 +4,31 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from experiments import tables
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 RESULTS = EXPERIMENTS / "results"
-TABLES = {name: RESULTS / f"mnist_{name}_epochs" for name in (500,)}
+TABLES = {name: RESULTS / f"mnist_{name}_epochs" for name in (50, 500)}
 
 
 def table_of(epochs):
     return json.loads((TABLES[epochs] / "table.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def short():
+    return table_of(50)
+
+
 def estimate(table, row, column):
     return table["rows"][row]["log_likelihood"][column]["estimate"]
+
+
+def share(table, row, name):
+    return table["rows"][row]["coherence"][name]["share"]
 
 
 def test_every_figure_of_the_readmes_table_stands_in_its_file():
@@ -63,3 +73,49 @@ def test_the_papers_recipe_reaches_the_papers_figures():
     assert -87.25 <= joint <= -86.0
     assert -87.2 <= multiple <= -86.0
     assert multiple - 0.05 <= single <= -86.0
+
+
+def test_the_table_has_every_row(short):
+    assert list(short["rows"]) == list(tables.MNIST_ROWS)
+
+
+def test_alpha_one_costs_joint_fit(short):
+    (found,) = [
+        d
+        for d in short["differences"]
+        if (d["quantity"], d["first"], d["second"]) == ("log p(x,w)", "jmvae_kl_0.1", "jmvae_kl_1")
+    ]
+    assert found["estimate"] >= 0.3
+    assert found["estimate"] > 5 * found["stderr"]
+
+
+def test_the_conditional_of_cvae_is_the_best(short):
+    column = "log p(x|w) multiple"
+    ours = {name: estimate(short, name, column) for name in short["rows"] if name != "vae"}
+    assert max(value for name, value in ours.items() if "jmvae" in name) < ours["cvae"]
+
+
+def test_images_from_labels_alone_are_better_explained_as_alpha_grows(short):
+    column = "log p(x|w) single"
+    order = ("jmvae_zero", "jmvae_kl_0.01", "jmvae_kl_0.1", "jmvae_kl_1")
+    values = [estimate(short, name, column) for name in order]
+    assert values == sorted(values)
+    assert values[0] < values[1] - 20
+
+
+def test_coherence_is_largest_at_alpha_one_and_zero_is_below_all(short):
+    order = ("jmvae_zero", "jmvae_kl_0.01", "jmvae_kl_0.1", "jmvae_kl_1")
+    zero, least, middle, one = (share(short, name, "label_to_image") for name in order)
+    assert zero < 0.2 < 0.5 <= min(least, middle)
+    assert max(least, middle) < one
+    # Between 0.01 and 0.1 the runs do not differ by more than chance.
+    assert abs(least - middle) < 3 * np.hypot(0.0048, 0.0048)
+    counts = {short["rows"][n]["coherence"]["label_to_image"]["count"] for n in order}
+    assert counts == {10_000}
+
+
+def test_labels_are_read_from_images(short):
+    for name in ("jmvae_kl_0.01", "jmvae_kl_0.1"):
+        assert share(short, name, "image_to_label") >= 0.98
+    # Alpha 1 pays for its coherence here as well.
+    assert 0.97 <= share(short, "jmvae_kl_1", "image_to_label") < 0.98
