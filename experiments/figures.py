@@ -42,11 +42,15 @@ def image_of(run: build.Run) -> str:
     return images[0]
 
 
-def first_examples(run: build.Run, count: int) -> tuple[Mapping[str, np.ndarray], Mapping]:
-    """The first stored examples of the split, and the batch that the model reads."""
+def first_examples(run: build.Run, count: int) -> dict[str, np.ndarray]:
+    """The first stored examples of the split."""
     stored = build.load_arrays(run.config, _SPLIT.value)
-    stored = {name: values[: _NUM_EXAMPLES.value or count] for name, values in stored.items()}
-    return stored, data.evaluation_batch(run.transforms, stored)[0]
+    return {name: values[: _NUM_EXAMPLES.value or count] for name, values in stored.items()}
+
+
+def first_batch(run: build.Run, count: int) -> dict[str, jax.Array]:
+    """The same as the model reads them."""
+    return data.evaluation_batch(run.transforms, first_examples(run, count))[0]
 
 
 def drawn(run: build.Run, given: Sequence[str]) -> plotting.Grid:
@@ -63,7 +67,7 @@ def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
                 f"latent_map needs a latent space of 2 dimensions: {run.title} has "
                 f"{run.model.latent_dim}; train it with the variant's latent_dim=2"
             )
-        stored, _ = first_examples(run, 5000)
+        stored = first_examples(run, 5000)
         points = np.concatenate(
             [
                 np.asarray(evaluation.posterior_mean(run.model, run.variables, batch))[:count]
@@ -90,7 +94,7 @@ def reconstructions(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     names: list[str] = []
     for run in runs:
         image = image_of(run)
-        _, batch = first_examples(run, 12)
+        batch = first_batch(run, 12)
         if not rows:
             rows.append(np.asarray(batch[image]))
             names.append("test image")
@@ -117,7 +121,7 @@ def prior(runs: Sequence[build.Run], out: pathlib.Path) -> None:
 def interpolation(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     grids = []
     for run in runs:
-        _, batch = first_examples(run, 16)
+        batch = first_batch(run, 16)
         if len(next(iter(batch.values()))) % 2:
             raise ValueError(f"num_examples={len(batch[image_of(run)])}: expected an even number")
         args = (run.model, run.variables, batch, image_of(run), _NUM_SAMPLES.value)

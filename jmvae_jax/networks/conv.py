@@ -5,8 +5,7 @@ size, so there are `log2(S) - 2` of them around an innermost map of 4 x 4; chann
 to 256 and stay there: 64, 128, 256, 256 at S = 64. `width` multiplies them all.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -181,7 +180,9 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        maps = _conv_stages(self, images, train, nn.relu)
+        maps = _conv_stages(
+            images, nn.relu, self.width, self.implementation, self.norm, self.axis_name, train
+        )
         if self.hidden is None:
             return maps
         return nn.relu(nn.Dense(round(self.width * self.hidden))(maps))
@@ -200,12 +201,10 @@ class ConvDiscriminator(nn.Module):
     width: float = 1.0
     hidden: int = 1024
     implementation: str = "auto"
-    norm: str | None = None
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: Array, features: Array | None = None) -> Array:
-        seen = _conv_stages(self, images, False, nn.leaky_relu)
+        seen = _conv_stages(images, nn.leaky_relu, self.width, self.implementation)
         if features is not None:
             seen = jnp.concatenate([seen, features], axis=-1)
         hidden = nn.leaky_relu(nn.Dense(round(self.width * self.hidden))(seen))
@@ -213,17 +212,23 @@ class ConvDiscriminator(nn.Module):
 
 
 def _conv_stages(
-    network: ConvEncoder | ConvDiscriminator, images: Array, train: bool, activation: Any
+    images: Array,
+    activation: Callable[[Array], Array],
+    width: float,
+    implementation: str,
+    norm: str | None = None,
+    axis_name: str | None = None,
+    train: bool = False,
 ) -> Array:
     """The stages of an encoder or a discriminator, flat."""
     if images.ndim != 4 or images.shape[1] != images.shape[2]:
         raise ValueError(f"images have shape {images.shape}: expected [N, S, S, channels]")
     maps = images
-    for stage, channels in enumerate(stage_channels(images.shape[1], network.width)):
-        normed = stage > 0 and network.norm is not None
-        maps = HalvingConv(channels, not normed, network.implementation)(maps)
+    for stage, channels in enumerate(stage_channels(images.shape[1], width)):
+        normed = stage > 0 and norm is not None
+        maps = HalvingConv(channels, not normed, implementation)(maps)
         if normed:
-            maps = Norm(network.norm, network.axis_name)(maps, train)
+            maps = Norm(norm, axis_name)(maps, train)
         maps = activation(maps)
     return maps.reshape(maps.shape[0], -1)
 
