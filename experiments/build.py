@@ -4,12 +4,11 @@
 """
 
 import dataclasses
-import difflib
 import pathlib
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,93 +17,28 @@ from ml_collections import ConfigDict
 
 import jmvae_jax as jm
 from experiments import workdir as folders
-from jmvae_jax import data, parallel
+from experiments.models import (
+    Statistics,
+    build_adversary,
+    build_model,
+    build_showing,
+    build_transforms,
+    choose,
+)
+from jmvae_jax import data, parallel, training
 from jmvae_jax.data import transforms as stored_transforms
 from jmvae_jax.objectives.loss import LossFn
-from jmvae_jax.training import Plan, schedules
+from jmvae_jax.training import GroupOptimizers, Plan, schedules
 from jmvae_jax.training.checkpoints import Checkpoints
 from jmvae_jax.training.schedules import Schedule
 from jmvae_jax.training.state import TrainState, create_state
+from jmvae_jax.training.steps import Update
 
-ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
-    "relu": nn.relu,
-    "leaky_relu": nn.leaky_relu,
-    "gelu": nn.gelu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
-}
-MODELS: Mapping[str, Callable[..., jm.MultimodalModel]] = {
-    "vae": jm.VAE,
-    "jmvae": jm.JMVAE,
-    "cvae": jm.CVAE,
-    "cmma": jm.CMMA,
-}
 OBJECTIVES: Mapping[str, Callable[..., Any]] = {
     "elbo": jm.elbo,
     "elbo_toward_normal": jm.elbo_toward_normal,
     "jmvae_kl": jm.jmvae_kl,
 }
-
-
-def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
-    """`table[name]`; ValueError names the argument, the choices and the nearest one."""
-    if name not in table:
-        near = difflib.get_close_matches(str(name), list(table), 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{argument}={name!r} is not known{hint}: expected one of {list(table)}")
-    return table[name]
-
-
-def build_model(config: ConfigDict) -> jm.MultimodalModel:
-    """The model of a configuration."""
-    kind = choose("model.name", config.model.name, MODELS)
-    activation = choose("model.activation", config.model.activation, ACTIVATIONS)
-
-    def body(layers: tuple[int, ...]) -> jm.MLP:
-        return jm.MLP(tuple(layers), activation)
-
-    # The networks that this model has, and no others: a template that is not used is no error,
-    # but a reader of the printed model should not meet it.
-    options: dict[str, Any] = {}
-    if "trunk" in config.model:
-        options["trunk"] = body(config.model.trunk)
-    for option in ("inference", "product", "conditions"):
-        if option in config.model:
-            options[option] = config.model[option]
-    foreign = sorted(set(options) - {field.name for field in dataclasses.fields(kind)})
-    if foreign:
-        raise ValueError(
-            f"model.name={config.model.name!r} has no model.{foreign[0]}: choose the "
-            "configuration's variant instead of the name"
-        )
-    networks = {"decoder", "conditioner"}
-    if "trunk" in options:
-        networks.add("branch")
-    if kind is jm.VAE or options.get("inference") == "kl":
-        networks.add("encoder")
-    modalities = {
-        name: jm.Modality(
-            shape=tuple(entry.shape),
-            likelihood=entry.likelihood,
-            **{network: body(entry[network]) for network in networks & set(entry)},
-        )
-        for name, entry in config.modalities.items()
-    }
-    return kind(latent_dim=config.model.latent_dim, modalities=modalities, **options)
-
-
-def build_transforms(config: ConfigDict) -> dict[str, stored_transforms.Transform]:
-    """Modality -> transform from what is stored to what the model reads."""
-
-    def transform(name: str, entry: ConfigDict) -> stored_transforms.Transform:
-        table = {
-            "binarize": lambda: stored_transforms.binarize,
-            "unit_interval": lambda: stored_transforms.unit_interval,
-            "one_hot": lambda: stored_transforms.one_hot(entry.shape[-1]),
-        }
-        return choose(f"modalities.{name}.transform", entry.transform, table)()
-
-    return {name: transform(name, entry) for name, entry in config.modalities.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +47,9 @@ class Experiment:
 
     Attributes:
       model, transforms, loss_fn: the problem.
-      optimizer, learning_rate: Optax's chain, and its rate as a function of the step.
+      adversary: the discriminator, or None.
+      optimizers: Optax's chains; a model without adversary has that of the encoders alone.
+      learning_rate: of the encoders, as a function of the step.
       weights: weights of the objective as functions of the step.
       steps_per_epoch, num_steps: of the run.
     """
@@ -121,11 +57,25 @@ class Experiment:
     model: jm.MultimodalModel
     transforms: Mapping[str, stored_transforms.Transform]
     loss_fn: LossFn
-    optimizer: optax.GradientTransformation
+    adversary: jm.objectives.Adversary | None
+    optimizers: GroupOptimizers
     learning_rate: Schedule
     weights: Mapping[str, Schedule]
     steps_per_epoch: int
     num_steps: int
+
+    def update(self, axis_name: str | None = None) -> Update:
+        """What a step does with a batch."""
+        if self.adversary is None:
+            return training.plain_update(self.loss_fn, self.optimizers.encoders, axis_name)
+        return training.AdversarialUpdate(
+            self.model, self.loss_fn, self.adversary, self.optimizers, axis_name
+        )
+
+    @property
+    def further_metrics(self) -> tuple[str, ...]:
+        """Metrics of a step that are no terms of the bound."""
+        return () if self.adversary is None else training.ADVERSARIAL_METRICS
 
 
 def check_config(config: ConfigDict) -> None:
@@ -137,8 +87,14 @@ def check_config(config: ConfigDict) -> None:
     for name, bound in lowest.items():
         if not train[name] >= bound:
             raise ValueError(f"train.{name}={train[name]}: expected at least {bound}")
-    if not train.learning_rate > 0:
-        raise ValueError(f"train.learning_rate={train.learning_rate}: expected more than 0")
+    rates = {"train.learning_rate": train.learning_rate}
+    for group in ("generator", "discriminator"):
+        if "adversary" in config:
+            name = f"{group}_learning_rate"
+            rates[f"adversary.{name}"] = config.adversary[name]
+    for name, rate in rates.items():
+        if not rate > 0:
+            raise ValueError(f"{name}={rate}: expected more than 0")
     if not 0 <= train.average_decay < 1:
         raise ValueError(f"train.average_decay={train.average_decay}: expected [0, 1)")
     if config.model.latent_dim < 1:
@@ -166,8 +122,12 @@ def build_optimizer(config: ConfigDict, rate: Schedule) -> optax.GradientTransfo
     return optax.chain(*parts)
 
 
-def build(config: ConfigDict, num_examples: int) -> Experiment:
+def build(
+    config: ConfigDict, num_examples: int, statistics: Statistics = types.MappingProxyType({})
+) -> Experiment:
     """The experiment of a configuration, for a training split of `num_examples`.
+
+    `statistics` are those of `load_statistics`.
 
     Raises:
       ValueError: a value that is not known or out of range, by its key.
@@ -177,9 +137,16 @@ def build(config: ConfigDict, num_examples: int) -> Experiment:
     model = build_model(config)
     steps_per_epoch = data.num_steps(num_examples, train.batch_size)
     num_steps = train.epochs * steps_per_epoch
-    rate = schedules.learning_rate(
-        train.schedule, train.learning_rate, num_steps, train.schedule_warmup_fraction
-    )
+    peaks = [train.learning_rate] * 3
+    if "adversary" in config:
+        peaks[1:] = (
+            config.adversary.generator_learning_rate,
+            config.adversary.discriminator_learning_rate,
+        )
+    rates = [
+        schedules.learning_rate(train.schedule, peak, num_steps, train.schedule_warmup_fraction)
+        for peak in peaks
+    ]
     weights = {"beta": schedules.beta_warmup(train.epochs, steps_per_epoch, train.warmup_fraction)}
     if "alpha" in config.objective:
         alpha = float(config.objective.alpha)
@@ -187,10 +154,11 @@ def build(config: ConfigDict, num_examples: int) -> Experiment:
     objective = choose("objective.name", config.objective.name, OBJECTIVES)
     return Experiment(
         model=model,
-        transforms=build_transforms(config),
+        transforms=build_transforms(config, statistics),
         loss_fn=jm.make_loss_fn(model, objective),
-        optimizer=build_optimizer(config, rate),
-        learning_rate=rate,
+        adversary=build_adversary(config, model),
+        optimizers=GroupOptimizers(*(build_optimizer(config, rate) for rate in rates)),
+        learning_rate=rates[0],
         weights=weights,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
@@ -218,8 +186,19 @@ def initial_state(config: ConfigDict, experiment: Experiment) -> TrainState:
             name: jnp.zeros((1, *modality.shape))
             for name, modality in experiment.model.modalities.items()
         }
-        variables = experiment.model.init(jax.random.key(config.seed), batch)
-        return create_state(variables, experiment.optimizer, config.train.average_decay > 0)
+        key, average = jax.random.key(config.seed), config.train.average_decay > 0
+        variables = experiment.model.init(key, batch)
+        if experiment.adversary is None:
+            return create_state(variables, experiment.optimizers.encoders, average)
+        return training.create_adversarial_state(
+            experiment.model,
+            variables,
+            experiment.adversary,
+            experiment.optimizers,
+            jax.random.fold_in(key, 3),
+            batch,
+            average,
+        )
 
     return parallel.jit(create)()
 
@@ -232,6 +211,24 @@ def places(config: ConfigDict) -> dict[str, Any]:
 def load_arrays(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
     """Everything that is stored of a split of the configuration's data set, with `index`."""
     return data.load(config.data.dataset, split, **places(config))
+
+
+def load_statistics(config: ConfigDict) -> Statistics:
+    """What the configuration's run keeps of its data set, by name.
+
+    The mean and deviation of each modality that is standardised, and the names of attributes.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, entry in config.modalities.items():
+        if entry.transform == "standardize":
+            moments = data.pixel_statistics(config.data.dataset, **places(config))
+            found |= {f"{name}/{moment}": values for moment, values in moments.items()}
+    if "attributes" in config.modalities:
+        described = data.metadata(config.data.dataset, **places(config))
+        found |= {
+            key: np.array(described[key]) for key in ("attributes", "visible") if key in described
+        }
+    return found
 
 
 def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
@@ -278,6 +275,7 @@ class Run:
       state: the whole training state.
       config: the run's configuration.
       transforms: modality -> transform of stored values.
+      statistics: what it keeps of its data set, see `load_statistics`.
     """
 
     model: jm.MultimodalModel
@@ -285,6 +283,12 @@ class Run:
     state: TrainState
     config: ConfigDict
     transforms: Mapping[str, stored_transforms.Transform]
+    statistics: Statistics
+
+    def pixels(self, name: str, values: Any) -> Any:
+        """Values of an image modality, as the model reads and draws them, as pixels in [0, 1]."""
+        showing = build_showing(self.config, self.statistics)
+        return showing[name](values) if name in showing else values
 
     @property
     def title(self) -> str:
@@ -304,7 +308,8 @@ def load_run(workdir: str | pathlib.Path) -> Run:
     """
     config = folders.read_config(workdir)
     # The state's shapes do not depend on the number of examples.
-    experiment = build(config, num_examples=1000 * config.train.batch_size)
+    statistics = folders.read_statistics(workdir)
+    experiment = build(config, 1000 * config.train.batch_size, statistics)
     target = jax.eval_shape(lambda: initial_state(config, experiment))
     restored = Checkpoints(folders.checkpoints_path(workdir)).restore(target)
     if restored is None:
@@ -313,4 +318,4 @@ def load_run(workdir: str | pathlib.Path) -> Run:
             f"experiments/train.py --workdir={workdir}"
         )
     state = restored[1]
-    return Run(experiment.model, state.variables, state, config, experiment.transforms)
+    return Run(experiment.model, state.variables, state, config, experiment.transforms, statistics)

@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments import build, cli, scores, workdir
+from experiments.coherence import check_judgeable, coherence
 from experiments.judge import load_judge
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
@@ -55,6 +56,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def measures(found: Mapping[str, Any]) -> str:
+    """How well attributes are read, in words."""
+    return (
+        f"balanced accuracy {found['balanced_accuracy']:.4f} ± {found['stderr']:.4f}, accuracy "
+        f"{found['accuracy']:.4f}, average precision {found['average_precision']:.4f}"
+    )
+
+
 def coherence_lines(found: Mapping[str, Any]) -> list[str]:
     """The coherence as lines of text."""
     words = {
@@ -68,6 +77,16 @@ def coherence_lines(found: Mapping[str, Any]) -> list[str]:
         for name, text in words.items()
         if name in found
     ]
+    words = {
+        "attributes_to_image": "images generated from attributes show them",
+        "attributes_to_image_at_mean": "the same at the mean of q(z|attributes)",
+    }
+    lines += [f"{text}: {measures(found[name])}" for name, text in words.items() if name in found]
+    for name, sharp in found.get("sharpness", {}).items():
+        lines.append(
+            f"sharpness (variance of the Laplacian), {name.replace('_', ' ')}: "
+            f"{sharp['estimate']:.0f} ± {sharp['stderr']:.0f}"
+        )
     for name, distance in found["frechet_distance"].items():
         lines.append(
             f"Frechet distance to real images in the judge's features, {name.replace('_', ' ')}: "
@@ -86,7 +105,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     stored = {name: values[:wanted] for name, values in stored.items()}
     judge = None
     if _COHERENCE.value:
-        scores.check_judgeable(run.model)
+        check_judgeable(run.model)
         judge = load_judge(run.config.data.dataset, **build.places(run.config))
     started = time.perf_counter()
     rows, values = scores.likelihoods(run, stored, _NUM_SAMPLES.value)
@@ -102,10 +121,13 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
         "variation_of_information": scores.variation_of_information(run.model, rows, values),
         "accuracy": {n: float(np.mean(found == stored[n])) for n, found in predicted.items()},
     }
+    attributes = scores.predicted_attributes(run, stored)
+    if attributes:
+        results["attributes"] = attributes
     if judge is not None:
         every = build.load_arrays(run.config, _SPLIT.value)
         results["num_images"] = _NUM_IMAGES.value
-        results["coherence"] = scores.coherence(run, judge, every, predicted, _NUM_IMAGES.value)
+        results["coherence"] = coherence(run, judge, every, predicted, _NUM_IMAGES.value)
     results["seconds"] = round(time.perf_counter() - started, 1)
     # Results stand beside their own values, or are not there.
     (folder / workdir.RESULTS_FILE).unlink(missing_ok=True)
@@ -133,6 +155,8 @@ def main() -> None:
         )
     for name, value in results["accuracy"].items():
         print(f"accuracy of {name}, from the other modalities: {value:.4f}")
+    if "attributes" in results:
+        print(f"attributes, from the other modalities: {measures(results['attributes'])}")
     if "coherence" in results:
         print("\n".join(coherence_lines(results["coherence"])))
     print(f"wrote {folder / workdir.RESULTS_FILE}")

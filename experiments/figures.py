@@ -8,7 +8,13 @@ FIGURE is one of
 * `label_to_image`: images from each label, z drawn from q(z | label) (its sixth and seventh);
 * `reconstructions`: test images above, and what each run makes of them;
 * `prior`: images at draws of p(z);
-* `interpolation`: the straight line between two test examples' posterior means.
+* `interpolation`: the straight line between two test examples' posterior means;
+and of one run of images and attributes, with `--set Smiling=2 --set Male=-2` for the changes:
+* `attributes`: inferred attributes, and faces generated from them, changed (its first figure);
+* `average_faces`, `random_faces`: faces of attributes, at the mean of q(z | attributes) and beside
+  it (4a);
+* `attribute_latent`: principal components of draws from q(z | attributes) (4b);
+* `edits`: test examples with one attribute changed (5).
 """
 
 import pathlib
@@ -22,7 +28,7 @@ import numpy as np
 from absl import flags
 
 import jmvae_jax as jm
-from experiments import build, cli, pictures, scores, workdir
+from experiments import build, cli, face_figures, pictures, scores, workdir
 from jmvae_jax import data, evaluation, plotting
 
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure.", required=True)
@@ -31,6 +37,7 @@ _OUT = flags.DEFINE_string("out", None, "File of the picture.", required=True)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "Test examples; the figure's own.", 1)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 8, "Draws in a row, or steps of a line.", 2)
 _SPLIT = flags.DEFINE_string("split", "test", "Split that the examples come from.")
+_SET = flags.DEFINE_multi_string("set", [], "ATTRIBUTE=VALUE; the figure's own.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 
 
@@ -135,10 +142,24 @@ FIGURES: Mapping[str, Callable[[Sequence[build.Run], pathlib.Path], None]] = {
 }
 
 
+def draw_faces(figure: face_figures.Figure, runs: Sequence[build.Run], out: pathlib.Path) -> None:
+    """A figure of one run of images and attributes."""
+    if len(runs) != 1:
+        raise ValueError(f"workdirs names {len(runs)} runs: this figure is of one")
+    count, split, seed = _NUM_EXAMPLES.value or 6, _SPLIT.value, _SEED.value
+    faces = face_figures.Faces(runs[0], _SET.value, count, split, seed)
+    figure(faces, out)
+
+
 def main() -> None:
-    draw = build.choose("figure", _FIGURE.value, FIGURES)
+    name = _FIGURE.value
+    draw = build.choose("figure", name, {**FIGURES, **face_figures.FIGURES})
     out = workdir.picture_path(_OUT.value)
-    draw([build.load_run(folder) for folder in _WORKDIRS.value], out)
+    runs = [build.load_run(folder) for folder in _WORKDIRS.value]
+    if name in face_figures.FIGURES:
+        draw_faces(draw, runs, out)
+    else:
+        draw(runs, out)
     print(f"wrote {out}")
 
 

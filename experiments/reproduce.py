@@ -2,6 +2,9 @@
 
     python experiments/reproduce.py --table=mnist --epochs=50 --out=DIR [--rows=vae,jmvae_kl_0.1]
 
+TABLE is `mnist` (labels), `faces` (the systems of the paper's CelebA tables on synthetic faces, for
+two CPU cores) or `celeb_a` (for an accelerator, with `--manual_dir` where CelebA is).
+
 Each row is a run in DIR/rows/ROW, made by `train.py` and `evaluate.py --coherence` as a person
 would; DIR/table.json and DIR/table.md are written after each. The same command goes on where it
 was stopped: finished rows are not made again. A row that fails leaves the others alone, and the
@@ -26,16 +29,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 from absl import flags
 
-from experiments import build, cli, tables, workdir
+from experiments import build, cli, markdown, tables, workdir
 from jmvae_jax import data
 
-_TABLE = flags.DEFINE_string("table", "mnist", "Which table: mnist.")
-_EPOCHS = flags.DEFINE_integer("epochs", 500, "Of each row.", 1)
+_TABLE = flags.DEFINE_string("table", "mnist", "Which table: mnist, faces, celeb_a.")
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Of each row; the table's own.", 1)
 _ROWS = flags.DEFINE_list("rows", [], "Rows to make; all.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the table and its runs.", required=True)
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K, draws; the table's own.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N test examples; all.", 2)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Judged images of each class.", 1)
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder with the data set's files.")
 _SMOKE = flags.DEFINE_bool("smoke", False, "Networks and data shrunk to seconds.")
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent
@@ -119,15 +123,17 @@ class Request:
 
     @classmethod
     def from_flags(cls) -> "Request":
-        build.choose("table", _TABLE.value, tables.TABLES)
-        available = data.num_examples("mnist", "test")
+        table = build.choose("table", _TABLE.value, tables.TABLES)
+        epochs = _EPOCHS.value or table.epochs
+        dataset = table.config(table.reference, epochs, _SMOKE.value).data.dataset
+        available = data.num_examples(dataset, "test", manual_dir=_MANUAL_DIR.value)
         wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
         if wanted > available:
             raise ValueError(f"num_examples={wanted}: the test split has {available}")
         return cls(
             table=_TABLE.value,
-            epochs=_EPOCHS.value,
-            num_samples=_NUM_SAMPLES.value,
+            epochs=epochs,
+            num_samples=_NUM_SAMPLES.value or table.num_samples,
             num_examples=wanted,
             num_images=_NUM_IMAGES.value,
             smoke=_SMOKE.value,
@@ -137,7 +143,7 @@ class Request:
         """The command that makes these rows of the table."""
         words = [f"--table={self.table}", f"--epochs={self.epochs}"]
         words += ["--smoke"] if self.smoke else []
-        if set(rows) < set(tables.TABLES[self.table]):
+        if set(rows) < set(tables.TABLES[self.table].rows):
             words.append(f"--rows={','.join(rows)}")
         for name in ("num_samples", "num_examples", "num_images"):
             if flags.FLAGS[name].value != flags.FLAGS[name].default:
@@ -167,9 +173,9 @@ class Request:
         return dict(kept["failed"])
 
 
-def num_steps(row: tables.Row, request: Request) -> int:
+def num_steps(name: str, request: Request) -> int:
     """Steps after which a row is trained."""
-    config = row.config(request.epochs, request.smoke)
+    config = tables.TABLES[request.table].config(name, request.epochs, request.smoke)
     examples = data.num_examples(config.data.dataset, config.data.train_split)
     return request.epochs * data.num_steps(examples, config.train.batch_size)
 
@@ -182,16 +188,16 @@ def finished(
     Raises:
       ValueError: what is there cannot be read.
     """
-    row, run = tables.TABLES[request.table][name], folder / "rows" / name
+    table, run = tables.TABLES[request.table], folder / "rows" / name
     if not (run / workdir.RESULTS_FILE).exists() or not (run / workdir.VALUES_FILE).exists():
         return None
     try:
-        config = row.config(request.epochs, request.smoke)
+        config = table.config(name, request.epochs, request.smoke)
         if workdir.differences(workdir.read_config(run), config):
             return None  # train.py will refuse the folder and say why
         results = json.loads((run / workdir.RESULTS_FILE).read_text())
         wanted = {
-            "step": num_steps(row, request),
+            "step": num_steps(name, request),
             "split": "test",
             "num_samples": request.num_samples,
             "num_examples": request.num_examples,
@@ -200,7 +206,7 @@ def finished(
         if any(results.get(key) != value for key, value in wanted.items()):
             return None
         with np.load(run / workdir.VALUES_FILE) as arrays:
-            return tables.entry(row, run, results), dict(arrays)
+            return tables.entry(table, name, run, results), dict(arrays)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{run} holds results that cannot be read ({error}): remove {workdir.RESULTS_FILE} "
@@ -210,12 +216,14 @@ def finished(
 
 def make_row(name: str, folder: pathlib.Path, request: Request, children: Children) -> str | None:
     """Trains and evaluates a row; None, or what is wrong."""
-    row, run = tables.TABLES[request.table][name], folder / "rows" / name
+    table, run = tables.TABLES[request.table], folder / "rows" / name
+    row = table.rows[name]
     variant = row.variant + (",smoke" if request.smoke else "")
     overrides = {"train.epochs": request.epochs, **row.overrides}
     train = [
-        f"--config={EXPERIMENTS / 'configs' / 'mnist.py'}:{variant}",
+        f"--config={table.configuration_file}:{variant}",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
+        *([] if _MANUAL_DIR.value is None else [f"--config.data.manual_dir={_MANUAL_DIR.value}"]),
         f"--workdir={run}",
     ]
     evaluate = [
@@ -235,7 +243,7 @@ def make_row(name: str, folder: pathlib.Path, request: Request, children: Childr
 def write_table(folder: pathlib.Path, request: Request, failed: dict[str, str]) -> None:
     """Writes what is finished, now or earlier, in the order of the paper, and what failed."""
     entries, values = {}, {}
-    for name in tables.TABLES[request.table]:
+    for name in tables.TABLES[request.table].rows:
         try:
             found = finished(name, folder, request)
         except ValueError as error:
@@ -244,16 +252,18 @@ def write_table(folder: pathlib.Path, request: Request, failed: dict[str, str]) 
         if found is not None:
             entries[name], values[name] = found
             failed.pop(name, None)
-    named = [name for name in tables.TABLES[request.table] if name in entries or name in failed]
+    named = [
+        name for name in tables.TABLES[request.table].rows if name in entries or name in failed
+    ]
     table = {
         **dataclasses.asdict(request),
         "command": request.command(named),
         "rows": entries,
-        "differences": tables.differences(values),
+        "differences": tables.differences(tables.TABLES[request.table], values),
         "failed": failed,
     }
     workdir.write_json(folder / TABLE_FILE, table)
-    workdir.write_text(folder / MARKDOWN_FILE, tables.markdown(table))
+    workdir.write_text(folder / MARKDOWN_FILE, markdown.markdown(table))
 
 
 def make_table(
@@ -281,9 +291,9 @@ def make_table(
 
 def main() -> int:
     request, folder = Request.from_flags(), pathlib.Path(_OUT.value)
-    wanted = list(dict.fromkeys(_ROWS.value)) or list(tables.TABLES[request.table])
+    wanted = list(dict.fromkeys(_ROWS.value)) or list(tables.TABLES[request.table].rows)
     for name in wanted:
-        build.choose("rows", name, tables.TABLES[request.table])
+        build.choose("rows", name, tables.TABLES[request.table].rows)
     with workdir.locked(folder, "out") as lock:
         workdir.check_writable(folder, "out")
         try:

@@ -1,21 +1,14 @@
 """What a trained run is worth on stored examples: the numbers of `evaluate.py` and the tables."""
 
-import dataclasses
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 import jmvae_jax as jm
 from experiments import build
-from experiments.judge import TrainedJudge
-from experiments.pictures import image_modalities
 from jmvae_jax import data, evaluation
-from jmvae_jax.data.transforms import EVALUATION_SEED, unit_interval
 
 BLOCK = 500
 """Examples between two moves of the progress bar."""
@@ -127,112 +120,43 @@ def predicted_labels(run: build.Run, stored: Mapping[str, np.ndarray]) -> dict[s
     return found
 
 
-# Coherence
+# Attributes
 
 
-def check_judgeable(model: jm.MultimodalModel) -> None:
-    """Raises ValueError if there is not one image to judge."""
-    images = image_modalities(model)
-    if len(images) != 1:
-        raise ValueError(f"coherence needs a model that generates one image: it has {images}")
+def attribute_modality(run: build.Run) -> str | None:
+    """The modality whose columns are named attributes, if the run has one."""
+    names = [n for n, entry in run.config.modalities.items() if entry.transform == "as_floats"]
+    return names[0] if names and "attributes" in run.statistics else None
 
 
-def coherence(
-    run: build.Run,
-    judge: TrainedJudge,
-    stored: Mapping[str, np.ndarray],
-    predicted: Mapping[str, np.ndarray],
-    num_images: int,
-) -> dict[str, Any]:
-    """How well generated images and labels fit, by a judge; see `evaluation.coherence`.
+def scored(run: build.Run, wanted: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """How well attributes are read, see `evaluation.attribute_scores`.
 
-    Args:
-      run: with one image modality and at most one label.
-      judge: of the run's data set.
-      stored: every test image and its label, also where the model has none.
-      predicted: from `predicted_labels`, of the first examples of `stored`.
-      num_images: generated images of each class.
+    Returns:
+      Means over the visible attributes with the standard error of the balanced accuracy, and each
+      attribute's own measures.
     """
-    model = run.model
-    (image,) = image_modalities(model)
-    label = next((name for name in model.modalities if model.modalities[name].is_label), None)
-    found: dict[str, Any] = {"judge": dict(judge.accuracy)}
-    sets: dict[str, np.ndarray] = {}
-    if label is not None:
-        real = stored[label]
-        sets["from_labels"] = _from_labels(run, judge, real, image, label, num_images, found)
-    if not model.conditions:
-        sets["from_prior"] = _from_prior(run, judge, len(stored[image]), image, label, found)
-    for name, classes in predicted.items():
-        wanted = stored[name][: len(classes)]
-        found["image_to_label"] = _agreement(wanted, classes, model.modalities[name])
-    grey = unit_interval(_key(0), jnp.asarray(stored[image]))
-    features = evaluation.judge_images(judge.read, grey).features
-    found["frechet_distance"] = {
-        name: {
-            "estimate": evaluation.frechet_distance(features, generated),
-            "stderr": evaluation.frechet_stderr(features, generated),
-            "num_images": len(generated),
-        }
-        for name, generated in sets.items()
+    names = [str(name) for name in run.statistics["attributes"]]
+    visible = [str(name) for name in run.statistics.get("visible", names)]
+    each = evaluation.attribute_scores(wanted, scores, names)
+    columns = [names.index(name) for name in visible]
+    return {
+        **evaluation.mean_scores(each, visible),
+        "stderr": evaluation.balanced_accuracy_stderr(wanted[:, columns], scores[:, columns]),
+        "count": len(wanted),
+        "per_attribute": each,
     }
-    return found
 
 
-def _key(stream: int) -> jax.Array:
-    """Keys of the judged draws: the same for every run, and apart from those of the examples."""
-    own = jax.random.fold_in(jax.random.key(EVALUATION_SEED), np.uint32(zlib.crc32(b"coherence")))
-    return jax.random.fold_in(own, stream)
-
-
-def _agreement(wanted: Any, found: Any, modality: jm.Modality) -> dict[str, Any]:
-    return dataclasses.asdict(evaluation.agreement(wanted, found, modality.shape[0]))
-
-
-def _from_labels(
-    run: build.Run,
-    judge: TrainedJudge,
-    real_classes: np.ndarray,
-    image: str,
-    label: str,
-    num_images: int,
-    found: dict[str, Any],
-) -> np.ndarray:
-    """Adds the label's coherence to `found`; features of one image for each real label."""
-    modality = run.model.modalities[label]
-    one_each = np.arange(modality.shape[0])
-
-    def judged(stream: int, classes: np.ndarray, at_mean: bool = False) -> evaluation.Judged:
-        return evaluation.judge_from_labels(
-            run.model,
-            run.variables,
-            _key(stream),
-            judge.read,
-            classes,
-            label=label,
-            image=image,
-            at_mean=at_mean,
-        )
-
-    wanted = np.tile(one_each, num_images)
-    found["label_to_image"] = _agreement(wanted, judged(1, wanted).classes, modality)
-    at_mean = judged(2, one_each, at_mean=True).classes
-    found["label_to_image_at_mean"] = _agreement(one_each, at_mean, modality)
-    return judged(3, real_classes).features
-
-
-def _from_prior(
-    run: build.Run,
-    judge: TrainedJudge,
-    num_images: int,
-    image: str,
-    label: str | None,
-    found: dict[str, Any],
-) -> np.ndarray:
-    """Adds the joint coherence to `found`; features of draws from the prior."""
-    seen, drawn = evaluation.judge_from_prior(
-        run.model, run.variables, _key(4), judge.read, num_images, image=image, label=label
-    )
-    if label is not None:
-        found["joint"] = _agreement(drawn, seen.classes, run.model.modalities[label])
-    return seen.features
+def predicted_attributes(run: build.Run, stored: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """How well attributes are inferred, at the mean of q(z | the other modalities)."""
+    name = attribute_modality(run)
+    if name is None or name not in run.model.generated or len(run.model.modalities) < 2:
+        return {}
+    others = [other for other in run.model.modalities if other != name]
+    parts = []
+    for batch, _, count in blocks(run, stored):
+        given = {other: batch[other] for other in others}
+        found = jm.predict(run.model, run.variables, given, targets=(name,))[name]
+        parts.append(np.asarray(found)[:count])
+    return scored(run, stored[name], np.concatenate(parts))

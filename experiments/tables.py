@@ -3,34 +3,34 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import workdir
-from experiments.configs import mnist
+from experiments.configs import celeb_a, mnist, synthetic_faces
 from experiments.scores import name_of
 from jmvae_jax.training.metrics import read_rows
 
-IMAGE, LABEL = ("image",), ("label",)
-BOTH = IMAGE + LABEL
 
-QUANTITIES = {
-    "log p(x,w)": name_of(BOTH, (), BOTH),
-    "log p(x) multiple": name_of(IMAGE, (), BOTH),
-    "log p(x) single": name_of(IMAGE, (), IMAGE),
-    "log p(x|w) multiple": name_of(IMAGE, LABEL, BOTH),
-    "log p(x|w) single": name_of(IMAGE, LABEL, LABEL),
-    "log p(w) multiple": name_of(LABEL, (), BOTH),
-    "log p(w) single": name_of(LABEL, (), LABEL),
-    "log p(w|x) multiple": name_of(LABEL, IMAGE, BOTH),
-    "log p(w|x) single": name_of(LABEL, IMAGE, IMAGE),
-    "VI multiple": "VI multiple",
-    "VI single": "VI single",
-}
-"""Column -> name of the examples' values in a run: x is the image, w the label."""
+def quantities(condition: str) -> dict[str, str]:
+    """Column -> name of the examples' values in a run: x is the image, w the `condition`."""
+    x, w = ("image",), (condition,)
+    return {
+        "log p(x,w)": name_of(x + w, (), x + w),
+        "log p(x) multiple": name_of(x, (), x + w),
+        "log p(x) single": name_of(x, (), x),
+        "log p(x|w) multiple": name_of(x, w, x + w),
+        "log p(x|w) single": name_of(x, w, w),
+        "log p(w) multiple": name_of(w, (), x + w),
+        "log p(w) single": name_of(w, (), w),
+        "log p(w|x) multiple": name_of(w, x, x + w),
+        "log p(w|x) single": name_of(w, x, x),
+        "VI multiple": "VI multiple",
+        "VI single": "VI single",
+    }
 
 
 Figure = tuple[float, str]
@@ -53,16 +53,49 @@ class Row:
     overrides: Mapping[str, Any]
     paper: Mapping[str, Figure]
 
-    def config(self, epochs: int, smoke: bool) -> ConfigDict:
-        """The configuration of the row's run."""
-        config = mnist.get_config(self.variant + (",smoke" if smoke else ""))
-        config.update_from_flattened_dict({"train.epochs": epochs, **self.overrides})
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of the paper, or one like it.
+
+    Attributes:
+      configuration: module in `experiments/configs` that its rows are variants of.
+      condition: the modality beside the image: w.
+      rows: its systems by name.
+      reference: the row that the Markdown table takes the others' differences to.
+      epochs, num_samples: of each row, where nothing else is asked for.
+      remark: stands above the likelihoods: what they are densities of.
+    """
+
+    configuration: Any
+    condition: str
+    rows: Mapping[str, Row]
+    reference: str
+    epochs: int
+    num_samples: int
+    remark: str = ""
+
+    @property
+    def quantities(self) -> dict[str, str]:
+        """See `quantities`."""
+        return quantities(self.condition)
+
+    @property
+    def configuration_file(self) -> str:
+        """The file of the configuration."""
+        return str(self.configuration.__file__)
+
+    def config(self, name: str, epochs: int, smoke: bool) -> ConfigDict:
+        """The configuration of a row's run."""
+        row = self.rows[name]
+        config = self.configuration.get_config(row.variant + (",smoke" if smoke else ""))
+        config.update_from_flattened_dict({"train.epochs": epochs, **row.overrides})
         return config
 
 
 def _jmvae_kl(alpha: float, *paper: Figure) -> Row:
     """JMVAE-kl with the paper's figures in the order of the columns."""
-    figures = dict(zip(QUANTITIES, paper, strict=False))
+    figures = dict(zip(quantities("label"), paper, strict=False))
     return Row("jmvae_kl", {"objective.alpha": alpha}, figures)
 
 
@@ -104,13 +137,67 @@ MNIST_ROWS: Mapping[str, Row] = {
         (-112.7, "memory, low"),
     ),
 }
-TABLES: Mapping[str, Mapping[str, Row]] = {"mnist": MNIST_ROWS}
-REFERENCE = "jmvae_kl_0.1"
-"""The row that the Markdown table takes the others' differences to."""
+CHANNELS = {
+    "normal": "the sum over pixels and channels: a density",
+    "normal_channel_mean": "the sum over pixels of the mean over the three channels, as in the "
+    "authors' code: a third of a density",
+}
 
 
-def entry(row: Row, folder: pathlib.Path, results: Mapping[str, Any]) -> dict[str, Any]:
+def _remark(configuration: Any) -> str:
+    likelihood = configuration.get_config("vae").modalities.image.likelihood
+    return (
+        "log p(x) is that of a Gaussian of variance 1 for each standardised pixel, "
+        f"{CHANNELS[likelihood]} (`{likelihood}`)."
+    )
+
+
+CELEB_A_ROWS: Mapping[str, Row] = {
+    **{name: Row(name, {}, {}) for name in ("vae", "cvae", "cmma", "jmvae_zero", "jmvae_kl")},
+    "vae_gan": Row("vae_gan", {}, {"log p(x) single": (-4439.30, "memory")}),
+    "cvae_gan": Row("cvae_gan", {}, {"log p(x|w) multiple": (-4152.53, "memory")}),
+    "cmma_gan": Row("cmma_gan", {}, {"log p(x|w) multiple": (-4147.94, "memory")}),
+    "jmvae_gan": Row(
+        "jmvae_gan",
+        {},
+        {
+            "log p(x) multiple": (-4141.17, "memory"),
+            "log p(x) single": (-4144.11, "memory"),
+            "log p(x|w) multiple": (-4130.46, "memory"),
+            "log p(x|w) single": (-4852.23, "memory"),
+        },
+    ),
+}
+FACES_ROWS = {name: dataclasses.replace(row, paper={}) for name, row in CELEB_A_ROWS.items()}
+
+TABLES: Mapping[str, Table] = {
+    "mnist": Table(mnist, "label", MNIST_ROWS, "jmvae_kl_0.1", epochs=500, num_samples=1000),
+    "faces": Table(
+        synthetic_faces,
+        "attributes",
+        FACES_ROWS,
+        "jmvae_kl",
+        epochs=synthetic_faces.EPOCHS,
+        num_samples=10,
+        remark="The faces are synthetic drawings. " + _remark(synthetic_faces),
+    ),
+    "celeb_a": Table(
+        celeb_a,
+        "attributes",
+        CELEB_A_ROWS,
+        "jmvae_kl",
+        epochs=100,
+        num_samples=10,
+        remark=_remark(celeb_a),
+    ),
+}
+
+
+def entry(
+    table: Table, name: str, folder: pathlib.Path, results: Mapping[str, Any]
+) -> dict[str, Any]:
     """A finished row of a table, from its run's folder and what `evaluate.py` wrote there."""
+    row = table.rows[name]
     likelihoods = {
         name_of(found["target"], found["given"], found["proposal"]): found
         for found in results["log_likelihood"]
@@ -125,12 +212,13 @@ def entry(row: Row, folder: pathlib.Path, results: Mapping[str, Any]) -> dict[st
             "evaluation": round(results["seconds"] / 60, 1),
         },
         "log_likelihood": {
-            column: {key: likelihoods[name][key] for key in kept if key in likelihoods[name]}
-            for column, name in QUANTITIES.items()
-            if name in likelihoods
+            column: {key: likelihoods[value][key] for key in kept if key in likelihoods[value]}
+            for column, value in table.quantities.items()
+            if value in likelihoods
         },
         "paper": {column: {"value": v, "sure": sure} for column, (v, sure) in row.paper.items()},
         "coherence": results["coherence"],
+        **({"attributes": results["attributes"]} if "attributes" in results else {}),
     }
 
 
@@ -144,14 +232,17 @@ def training_minutes(folder: pathlib.Path) -> float:
     return seconds / 60
 
 
-def differences(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+def differences(
+    table: Table, values: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[dict[str, Any]]:
     """Means of the differences between rows on the same examples, with paired standard errors.
 
     Args:
+      table: names the quantities.
       values: row -> name -> values of the examples `[N]`.
     """
     found = []
-    for column, name in QUANTITIES.items():
+    for column, name in table.quantities.items():
         rows = [row for row in values if name in values[row]]
         for first, second in itertools.combinations(rows, 2):
             apart = values[first][name].astype(np.float64) - values[second][name]
@@ -166,115 +257,3 @@ def differences(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str
                 }
             )
     return found
-
-
-# Markdown
-
-
-def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    bars = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in cells] for cells in rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in bars)
-
-
-def _likelihood_cell(row: Mapping[str, Any], column: str) -> str:
-    ours, paper = row["log_likelihood"].get(column), row["paper"].get(column)
-    if ours is None:
-        return ""
-    cell = f"{ours['estimate']:.2f} ± {ours['stderr']:.2f}"
-    if paper is None:
-        return cell
-    loose = {"memory, about": "about ", "memory, low": "low: "}.get(paper["sure"], "")
-    value = f"{paper['value']:.{1 if loose else 2}f}"
-    return f"{cell} ({loose}{value}{'*' if paper['sure'].startswith('memory') else ''})"
-
-
-def _share_cell(found: Mapping[str, Any] | None) -> str:
-    return "" if found is None else f"{found['share']:.4f} ± {found['stderr']:.4f}"
-
-
-def _coherence_cells(found: Mapping[str, Any]) -> list[str]:
-    shares = ("label_to_image", "image_to_label", "joint")
-    distances = found["frechet_distance"]
-    return [_share_cell(found.get(name)) for name in shares] + [
-        f"{distances[name]['estimate']:.2f} ± {distances[name]['stderr']:.2f}"
-        if name in distances
-        else ""
-        for name in ("from_labels", "from_prior")
-    ]
-
-
-def markdown(table: Mapping[str, Any]) -> str:
-    """The table as people read it."""
-    rows, columns = table["rows"], list(QUANTITIES)
-    parts = [
-        f"# {table['table']}: {table['epochs']} epochs, K = {table['num_samples']:,}, "
-        f"{table['num_examples']:,} test examples" + (" (smoke)" if table["smoke"] else ""),
-        f"    {table['command']}",
-        "x is the image, w the label. Log-likelihoods are in nats, mean ± standard error over the "
-        "examples, the paper's figure (500 epochs) in brackets; a star marks one that is quoted "
-        'from memory of the paper. "Multiple": draws of q(z|x,w); "single": draws of the encoder '
-        "of what is given, or of the image or label alone. Conditionals are estimates, not bounds; "
-        "an effective sample size (table.json) near 1 means a loose one.",
-    ]
-    for title, some in (("The image", columns[:5]), ("The label", columns[5:])):
-        lines = [[name, *(_likelihood_cell(row, c) for c in some)] for name, row in rows.items()]
-        parts += [f"## {title}", _grid(["row", *some], [line for line in lines if any(line[1:])])]
-    head = ["label→image", "image→label", "joint", "Fréchet, labels", "Fréchet, prior"]
-    parts += [
-        "## Coherence",
-        "label→image: share of images in which a classifier reads the label, z drawn from "
-        "q(z|label). image→label: share of test images whose label is inferred, at the mean of "
-        "q(z|image). joint: share of draws from the prior in which it reads the drawn label. "
-        "Fréchet: distance to the test images in its features, of images from the test labels and "
-        "from the prior; no FID.",
-        _grid(
-            ["row", *head, "minutes (training, evaluation)"],
-            [
-                [
-                    name,
-                    *_coherence_cells(row["coherence"]),
-                    "{training}, {evaluation}".format(**row["minutes"]),
-                ]
-                for name, row in rows.items()
-            ],
-        ),
-        *_mean_part(rows),
-        *_difference_part(table),
-    ]
-    if table["failed"]:
-        lines = [[name, words] for name, words in table["failed"].items()]
-        parts += ["## Failed", _grid(["row", "error"], lines)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _mean_part(rows: Mapping[str, Any]) -> list[str]:
-    """What the judge reads at the mean of q(z|label)."""
-    found = {name: row["coherence"].get("label_to_image_at_mean") for name, row in rows.items()}
-    words = [f"{name} {f['share'] * f['count']:.0f}" for name, f in found.items() if f]
-    if not words:
-        return []
-    return [
-        "At the mean of q(z|label) there is one picture a class, so this is no measure; right of "
-        f"ten: {', '.join(words)}."
-    ]
-
-
-def _difference_part(table: Mapping[str, Any]) -> list[str]:
-    """Differences to the reference; table.json has every pair."""
-    cells: dict[str, dict[str, str]] = {}
-    for found in table["differences"]:
-        if REFERENCE in (found["first"], found["second"]):
-            turn = -1 if found["first"] == REFERENCE else 1
-            other = found["second"] if turn < 0 else found["first"]
-            text = f"{turn * found['estimate']:+.2f} ± {found['stderr']:.2f}"
-            cells.setdefault(other, {})[found["quantity"]] = text
-    if not cells:
-        return []
-    columns = [c for c in QUANTITIES if any(c in row for row in cells.values())]
-    lines = [[name, *(row.get(c, "") for c in columns)] for name, row in cells.items()]
-    return [
-        f"## Differences to {REFERENCE}",
-        "Nats, with standard errors paired over the examples.",
-        _grid(["row", *columns], lines),
-    ]

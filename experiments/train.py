@@ -82,8 +82,7 @@ def compile_dispatch(
 ) -> Callable[..., Any]:
     """The compiled steps of a run."""
     step = training.make_train_step(
-        experiment.loss_fn,
-        experiment.optimizer,
+        experiment.update(devices.axis_name),
         key=key,
         batch_size=config.train.batch_size,
         transforms=experiment.transforms,
@@ -101,7 +100,8 @@ def train(
 ) -> tuple[training.TrainState, bool]:
     """The whole run: build, restore, train. The last state, and whether it is the end."""
     stored = build.load_split(config, config.data.train_split)
-    experiment = build.build(config, len(stored.pop("index")))
+    statistics = build.load_statistics(config)
+    experiment = build.build(config, len(stored.pop("index")), statistics)
     validation = Validation(config, experiment)
     devices = parallel.data_parallel(config.train.batch_size, config.train.strategy)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
@@ -111,9 +111,16 @@ def train(
         state = restored[1]
         print(f"going on from step {restored[0]} of {experiment.num_steps}", flush=True)
     tally = training.start_tally(
-        experiment.loss_fn, experiment.transforms, experiment.weights, state, stored
+        experiment.loss_fn,
+        experiment.transforms,
+        experiment.weights,
+        state,
+        stored,
+        experiment.further_metrics,
     )
     # Only now is it sure that the run can begin: until here the folder is nobody's.
+    if statistics:
+        workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
     workdir.write_config(folder, config)
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
     log = metrics.RunLog(folder, int(state.step))
@@ -142,7 +149,8 @@ def _print_start(
     devices: parallel.DataParallel,
     state: training.TrainState,
 ) -> None:
-    parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
+    trained = (state.params, state.adversary)
+    parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(trained))
     print(
         f"{config.variant} on {config.data.dataset}: {parameters:,} parameters, "
         f"{config.train.epochs} epochs of {experiment.steps_per_epoch} steps of "

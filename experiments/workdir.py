@@ -18,6 +18,7 @@ from jmvae_jax.training.metrics import METRICS_FILE
 CONFIG_FILE = "config.json"
 RESULTS_FILE = "results.json"
 VALUES_FILE = "values.npz"
+STATISTICS_FILE = "statistics.npz"
 PICTURE_ENDINGS = (".png", ".pdf", ".svg")
 
 HARMLESS = (
@@ -83,6 +84,15 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     with temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is savez's own option
     os.replace(temporary, path)
+
+
+def read_statistics(workdir: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """What a run keeps of its data set: name -> array; {} for one that keeps nothing."""
+    path = pathlib.Path(workdir) / STATISTICS_FILE
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:

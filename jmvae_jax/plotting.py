@@ -73,7 +73,7 @@ class Cloud:
 
     Attributes:
       points: `[N, 2]`.
-      classes: `int[N]`.
+      classes: `[N]`, numbers or names.
       title: stands above.
     """
 
@@ -118,7 +118,11 @@ def save_grids(path: str | os.PathLike[str], grids: Sequence[Grid], title: str =
 
 
 def save_clouds(
-    path: str | os.PathLike[str], clouds: Sequence[Cloud], title: str, class_label: str
+    path: str | os.PathLike[str],
+    clouds: Sequence[Cloud],
+    title: str,
+    class_label: str,
+    axis_labels: tuple[str, str] = ("first latent dimension", "second latent dimension"),
 ) -> None:
     """Writes clouds of points side by side, with one legend of the classes.
 
@@ -138,9 +142,9 @@ def save_clouds(
             colour = colours(place % colours.N)
             panel.scatter(*points.T, s=4, linewidths=0, color=colour, label=str(number))
         panel.set_title(cloud.title, fontsize=10)
-        panel.set_xlabel("first latent dimension")
+        panel.set_xlabel(axis_labels[0])
         panel.set_aspect("equal", "datalim")
-    axes[0].set_ylabel("second latent dimension")
+    axes[0].set_ylabel(axis_labels[1])
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, title=class_label, loc="outside right center", markerscale=3)
     _save(figure, path)

@@ -26,6 +26,7 @@ FENCES = {
     "orbax": ("training/checkpoints",),
     "tensorflow_datasets": ("data",),
     "matplotlib": ("plotting",),
+    "sklearn": ("evaluation",),
     "tensorboardX": ("training/metrics",),
     "ml_collections": (),
     "absl": (),

@@ -13,36 +13,16 @@ with K = 1000 after 500 epochs: log p(image, label) about -87, log p(image) the 
 `--config.objective.name=elbo_toward_normal` gives CMMA the objective of the JMVAE authors' code.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from experiments.configs import common
 
 VARIANTS = ("vae", "cvae", "cmma", "jmvae_zero", "jmvae_kl")
 
+SIZES = {"latent_dim": 64, "hidden": 512}
+
 CONDITIONAL = {"cvae": 1, "cmma": 2}
 """Models of the image given the label, and the hidden layers over the label that condition it."""
-
-
-def parse_variant(variant: str) -> tuple[str, bool, dict[str, int]]:
-    """`"jmvae_zero,smoke,latent_dim=2"` -> name, whether it is shrunk, and sizes.
-
-    Raises:
-      ValueError: a word or a size that is not known, with those that are.
-    """
-    sizes = {"latent_dim": 64, "hidden": 512}
-    name, smoke = "jmvae_kl", False
-    for word in filter(None, variant.split(",")):
-        size, _, value = word.partition("=")
-        if word in VARIANTS:
-            name = word
-        elif word == "smoke":
-            smoke = True
-        elif size in sizes and value.isdigit() and int(value) > 0:
-            sizes[size] = int(value)
-        else:
-            raise ValueError(
-                f"variant {word!r} is not known: expected one of {list(VARIANTS)}, 'smoke', or "
-                f"SIZE=NUMBER with SIZE one of {list(sizes)}, separated by commas"
-            )
-    return name, smoke, sizes
 
 
 def modalities_config(name: str, hidden: int) -> ConfigDict:
@@ -64,7 +44,7 @@ def modalities_config(name: str, hidden: int) -> ConfigDict:
 
 def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     """The configuration of a variant; see the module's docstring."""
-    name, smoke, sizes = parse_variant(variant)
+    name, smoke, sizes = common.parse_variant(variant, VARIANTS, "jmvae_kl", SIZES)
     hidden = 32 if smoke else sizes["hidden"]
 
     config = ConfigDict()
@@ -90,37 +70,11 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     if name == "jmvae_kl":
         config.objective.alpha = 0.1
 
-    config.data = ConfigDict()
-    config.data.dataset = "mnist"
-    config.data.train_split = "train[:1000]" if smoke else "train"
-    config.data.validation_split = "test[:200]" if smoke else "test[:2000]"
-    config.data.data_dir = config_dict.placeholder(str)
-    config.data.manual_dir = config_dict.placeholder(str)
-    config.data.download = False
-
-    config.train = train_config(smoke)
+    config.data = common.data_config("mnist", "train", "test[:2000]")
+    config.train = common.train_config()
+    if smoke:
+        config.data.train_split = "train[:1000]"
+        config.data.validation_split = "test[:200]"
+        config.train.epochs = 2
+        config.train.log_every = 5
     return config
-
-
-def train_config(smoke: bool) -> ConfigDict:
-    """The paper's recipe, or the same in seconds."""
-    train = ConfigDict()
-    train.epochs = 2 if smoke else 500
-    train.batch_size = 100
-    train.learning_rate = 1e-3
-    train.schedule = "constant"  # or cosine, warmup_cosine
-    train.schedule_warmup_fraction = 0.05  # of the steps, for warmup_cosine
-    train.adam_b1 = 0.9
-    train.adam_b2 = 0.999
-    train.adam_eps = 1e-4
-    train.clip_norm = 5.0  # of the whole gradient; 0: not limited
-    train.clip_value = 1.0  # of each element, after the norm; 0: not limited
-    train.warmup_fraction = 0.4  # share of the epochs in which beta rises from 0 to 1
-    train.average_decay = 0.0  # of the weights' exponential average; 0: none
-    train.strategy = "jit"  # or pmap
-    train.steps_per_dispatch = 20  # that the device runs without a word from the host
-    train.log_every = 5 if smoke else 100  # steps
-    train.validate_every = 1  # epochs
-    train.checkpoint_every = 1  # epochs
-    train.keep_checkpoints = 3
-    return train

@@ -3,6 +3,7 @@
 Nothing here knows a model, and nothing imports TensorFlow.
 """
 
+from jmvae_jax.data.descriptions import metadata, pixel_statistics
 from jmvae_jax.data.loading import load, num_examples, prepare
 from jmvae_jax.data.pipeline import Epoch, num_steps, padded_batches
 from jmvae_jax.data.transforms import apply_transforms, evaluation_batch
@@ -12,8 +13,10 @@ __all__ = [
     "apply_transforms",
     "evaluation_batch",
     "load",
+    "metadata",
     "num_examples",
     "num_steps",
     "padded_batches",
+    "pixel_statistics",
     "prepare",
 ]

@@ -1,7 +1,7 @@
 """Prepared examples as arrays, with a decoded copy of each split beside the prepared files.
 
-A copy carries the SHA-256 of the files that it was decoded from, is written whole or not at all,
-and is made anew when it is damaged or stale.
+The statistics of the pixels are kept in the same way. A copy carries the SHA-256 of the files that
+it was made from, is written whole or not at all, and is made anew when it is damaged or stale.
 """
 
 import contextlib
@@ -48,6 +48,47 @@ def decoded(builder: Any, split: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_statistics(builder: Any) -> dict[str, np.ndarray]:
+    """Returns mean and deviation of the train split's pixels, kept if there is a good copy.
+
+    Raises:
+      ValueError: The data set has no uint8 `image`, or no train split.
+    """
+    features = builder.info.features
+    feature = dict(features.items()).get("image")
+    if "train" not in builder.info.splits or feature is None or feature.np_dtype != np.uint8:
+        raise ValueError(
+            f"{builder.name} has no statistics of pixels; expected a data set with a train split "
+            f"and a feature 'image' of dtype uint8. Choose another data set."
+        )
+    path = pathlib.Path(builder.data_dir) / "train.pixel_statistics.npz"
+    fingerprint = _fingerprint(builder, "train")
+    dtype = np.dtype(np.float32)
+    specs = {"mean": (feature.shape, dtype), "deviation": (feature.shape, dtype)}
+    statistics = _read_copy(path, fingerprint, specs)
+    if statistics is None:
+        statistics = _measure(decoded(builder, "train")["image"])
+        _keep_copy(path, fingerprint, statistics)
+    return statistics
+
+
+def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean and deviation over the examples of uint8 images, in units of pixel / 255."""
+    count = len(images)
+    total = np.zeros(images.shape[1:], np.int64)
+    squares = np.zeros(images.shape[1:], np.int64)
+    for start in range(0, count, _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        total += chunk.sum(0, dtype=np.int64)
+        squares += np.square(chunk, dtype=np.uint16).sum(0, dtype=np.int64)
+    # Whole numbers up to here, so that nothing cancels: they fit for ten million images.
+    variance = (count * squares - total**2) / count**2
+    return {
+        "mean": (total / (255 * count)).astype(np.float32),
+        "deviation": np.maximum(np.sqrt(variance) / 255, 1 / 255).astype(np.float32),
+    }
+
+
 def _fingerprint(builder: Any, split: str) -> str:
     digest = hashlib.sha256(_VERSION)
     for path in sorted(map(str, builder.info.splits[split].filepaths)):
@@ -77,7 +118,7 @@ def _array_specs(builder: Any, split: str) -> dict[str, _ArraySpec]:
 def _decode(builder: Any, split: str, specs: dict[str, _ArraySpec]) -> dict[str, np.ndarray]:
     arrays = {key: np.empty(*spec) for key, spec in specs.items()}
     try:
-        with _without_opencv_advice():
+        with without_log("OpenCV"):  # TFDS advises to install it: Pillow does
             source = builder.as_data_source(split=split)
             for start in range(0, len(source), _CHUNK):
                 stop = min(start + _CHUNK, len(source))
@@ -93,11 +134,11 @@ def _decode(builder: Any, split: str, specs: dict[str, _ArraySpec]) -> dict[str,
 
 
 @contextlib.contextmanager
-def _without_opencv_advice() -> Iterator[None]:
-    """Drops TFDS's advice to install OpenCV: Pillow does."""
+def without_log(phrase: str) -> Iterator[None]:
+    """Drops what TFDS logs with that phrase in it."""
 
     def keep(record: logging.LogRecord) -> bool:
-        return "OpenCV" not in record.getMessage()
+        return phrase.lower() not in record.getMessage().lower()
 
     logger = logging.getLogger("absl")
     logger.addFilter(keep)

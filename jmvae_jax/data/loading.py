@@ -5,34 +5,34 @@ takes one that is already there. `load` decodes it, in the prepared (TFDS) order
 thousands of PNG files takes seconds, so `decoded` keeps a copy of each split beside them.
 """
 
-import contextlib
 import difflib
 import importlib
-import io
 import os
 import pathlib
-import sys
-import tempfile
-from collections.abc import Iterator
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jmvae_jax.data.decoded import decoded
+from jmvae_jax.data.decoded import decoded, read_statistics, without_log
+from jmvae_jax.data.writing import FORMAT, write
+from jmvae_jax.data.writing import only_writer as _only_writer
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 # One entry per data set: the module and the class of its builder, imported when it is asked for
 # because TFDS is slow to import. A builder has, beside what TFDS asks of it, a method
-# `collect_sources(manual_dir, download)` that finds and verifies its source files without writing.
+# `collect_sources(manual_dir, download)` that finds and verifies its source files without writing;
+# one whose configurations are too many for a list has `find_config(text, manual_dir)`.
 _BUILDERS = {
     "fashion_mnist": ("jmvae_jax.data.mnist", "FashionMnist"),
     "kmnist": ("jmvae_jax.data.mnist", "Kmnist"),
     "mnist": ("jmvae_jax.data.mnist", "Mnist"),
+    "celeb_a_aligned": ("jmvae_jax.data.celeb_a", "CelebAAligned"),
+    "image_attributes": ("jmvae_jax.data.image_attributes", "ImageAttributes"),
+    "synthetic_faces": ("jmvae_jax.data.synthetic_faces", "SyntheticFaces"),
 }
-
-_FORMAT = "array_record"
 
 PathLike = str | os.PathLike[str]
 
@@ -43,22 +43,26 @@ def prepare(
     data_dir: PathLike | None = None,
     manual_dir: PathLike | None = None,
     download: bool = False,
+    skip_bad_images: bool = False,
 ) -> "tfds.core.DatasetBuilder":
     """Prepares a data set on disk, unless it is there already, and returns its TFDS builder.
 
     A data set found in `data_dir`, prepared by this function or by TFDS itself, is used as it is.
     Preparing is safe against other processes that prepare the same data set: one writes, the others
-    wait and use what it wrote. Nothing half-written is left behind. It holds the largest split in
-    memory, encoded.
+    wait and use what it wrote. Nothing half-written is left behind: an interrupted preparation
+    starts again. It holds the largest split in memory, encoded (CelebA at 64 pixels: 3 GB).
 
     Args:
-      name: Name of the data set, for instance `"mnist"`.
+      name: Name of the data set, for instance `"mnist"`, with its configuration if it has several:
+        `"celeb_a_aligned/64"`.
       data_dir: Local folder of prepared data sets; TFDS's own default (`$TFDS_DATA_DIR`, else
         `~/tensorflow_datasets`) if None.
       manual_dir: Folder with the source files, for what does not ship with the package; a
         subfolder of the data set's name is looked into first.
       download: Whether source files that are not found may be downloaded. Without it, no network
         is ever tried.
+      skip_bad_images: Whether images that cannot be used are left out, counted and warned of,
+        instead of ending the preparation; see `metadata`.
 
     Returns:
       The builder of the prepared data set.
@@ -73,14 +77,17 @@ def prepare(
       builder = prepare("mnist", data_dir="data")
       builder.info.splits["test"].num_examples  # 10000
     """
-    builder = _new_builder(name, data_dir)
+    places = (data_dir, None if manual_dir is None else _expand(manual_dir))
+    builder = _new_builder(name, *places)
     if _is_prepared(builder):
         return builder
-    builder.collect_sources(None if manual_dir is None else _expand(manual_dir), download)
+    builder.collect_sources(places[1], download)
+    builder.skip_bad_images = skip_bad_images
     with _only_writer(builder):
-        if not _is_prepared(_new_builder(name, data_dir)):  # nobody else was faster
-            _write(builder)
-    return _new_builder(name, data_dir)
+        if not _is_prepared(_new_builder(name, *places)):  # nobody else was faster
+            write(builder)
+            _finish(_new_builder(name, *places))
+    return _new_builder(name, *places)
 
 
 def load(
@@ -94,7 +101,7 @@ def load(
     """Loads a split of a data set as arrays, preparing the data set first if need be.
 
     Args:
-      name: Name of the data set, for instance `"mnist"`.
+      name: See `prepare`.
       split: A split in the notation of TFDS: `"train"`, `"train[:50000]"`, `"train[10%:]"`,
         `"train+test"`.
       data_dir: See `prepare`.
@@ -105,7 +112,8 @@ def load(
       One array per feature, `[N, ...]`, in the prepared order and in the dtype it is stored in
       (class labels: int32), and `"index"` `[N]`, int32: the position of each example in its base
       split, whatever part of that was asked for. Text is left out. For the MNIST family:
-      `"image"` uint8 `[N, 28, 28, 1]`, `"label"` int32 `[N]` and `"index"`.
+      `"image"` uint8 `[N, 28, 28, 1]`, `"label"` int32 `[N]` and `"index"`; for images with
+      attributes: `"image"` uint8 `[N, S, S, 3]`, `"attributes"` int8 `[N, A]` of -1 and 1.
 
     Raises:
       ValueError: The split is unknown, malformed or empty; and see `prepare`.
@@ -135,25 +143,60 @@ def num_examples(name: str, split: str, **options: Any) -> int:
     return sum(len(positions) for _, positions in _parse_split(prepare(name, **options), split))
 
 
-def _new_builder(name: str, data_dir: PathLike | None) -> Any:
-    if name not in _BUILDERS:
-        near = difflib.get_close_matches(name, _BUILDERS, n=1)
+def _new_builder(name: str, data_dir: PathLike | None, manual_dir: pathlib.Path | None) -> Any:
+    base, slash, text = name.partition("/")
+    if base not in _BUILDERS:
+        near = difflib.get_close_matches(base, _BUILDERS, n=1)
         raise ValueError(
             f"name={name!r} is no data set known here; expected one of {', '.join(_BUILDERS)}."
             + (f" Did you mean {near[0]!r}?" if near else "")
         )
-    module, class_name = _BUILDERS[name]
+    module, class_name = _BUILDERS[base]
     builder_class = getattr(importlib.import_module(module), class_name)
+    config = _find_config(builder_class, name, text if slash else None, manual_dir)
     from google.protobuf.json_format import ParseError
 
     try:
-        return builder_class(data_dir=None if data_dir is None else _expand(data_dir))
+        with without_log("custom data configuration"):
+            return builder_class(
+                config=config, data_dir=None if data_dir is None else _expand(data_dir)
+            )
     except ParseError as error:
         where = "TFDS's default folder" if data_dir is None else data_dir
         raise ValueError(
             f"{name}: the description of the prepared data set in {where} is damaged "
             f"({str(error).splitlines()[0]}). Delete its folder to have it prepared again."
         ) from error
+
+
+def _find_config(
+    builder_class: Any, name: str, text: str | None, manual_dir: pathlib.Path | None
+) -> Any:
+    """Returns what follows the slash in a data set's name as TFDS takes it."""
+    if hasattr(builder_class, "find_config"):
+        return builder_class.find_config(text, manual_dir)
+    known = [config.name for config in builder_class.BUILDER_CONFIGS]
+    if text is not None and text not in known:
+        expected = ", ".join(repr(f"{builder_class.name}/{other}") for other in known)
+        raise ValueError(
+            f"name={name!r}: {builder_class.name} has no configuration {text!r}; expected "
+            f"{expected or repr(builder_class.name)}."
+        )
+    return text
+
+
+def _finish(builder: Any) -> None:
+    """Tells of what was left out, and measures the images once, where they have attributes."""
+    described = builder.info.metadata or {}
+    if skipped := described.get("skipped_images"):
+        few = "; ".join(f"{name} {why}" for name, why in list(skipped.items())[:3])
+        warnings.warn(
+            f"{builder.name}: left out {len(skipped)} image{'s' if len(skipped) > 1 else ''} that "
+            f"cannot be used: {few}" + ("; and others." if len(skipped) > 3 else "."),
+            stacklevel=3,
+        )
+    if "attributes" in described:
+        read_statistics(builder)
 
 
 def _expand(path: PathLike) -> pathlib.Path:
@@ -172,11 +215,11 @@ def _is_prepared(builder: Any) -> bool:
             f"Delete that folder, or pass another data_dir."
         )
     found = builder.info.file_format.value
-    if found != _FORMAT:
+    if found != FORMAT:
         raise ValueError(
             f"{builder.name}: {folder} was prepared in the format {found}, which only TensorFlow "
-            f"can read; expected {_FORMAT}. Pass another data_dir, where it can be prepared in "
-            f"{_FORMAT}, or delete that folder."
+            f"can read; expected {FORMAT}. Pass another data_dir, where it can be prepared in "
+            f"{FORMAT}, or delete that folder."
         )
     shards = [pathlib.Path(p) for s in builder.info.splits.values() for p in s.filepaths]
     missing = [shard.name for shard in shards if not shard.exists()]
@@ -186,53 +229,6 @@ def _is_prepared(builder: Any) -> bool:
             f"folder to have it prepared again, or pass another data_dir."
         )
     return True
-
-
-@contextlib.contextmanager
-def _only_writer(builder: Any) -> Iterator[None]:
-    """Holds the data set's lock file.
-
-    TFDS writes to a temporary folder and renames it, which alone would not do: the second of two
-    writers fails at the end of its work, and two that seeded `random` alike share that folder.
-    """
-    import fcntl  # Unix only, as array_record is; the rest of the library need not be
-
-    folder = pathlib.Path(builder.data_dir)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = (folder.parent / f".{folder.name}.lock").open("w")
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{builder.name}: cannot write to {folder.parent} ({error.strerror}). Pass a data_dir "
-            f"that can be written, or one that has the data set prepared",
-        ) from error
-    with lock:  # closing it releases the lock; deleting the file would let two writers in
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _write(builder: Any) -> None:
-    with (
-        # TFDS wants a folder for downloads even if there are none, and announces them on stdout.
-        tempfile.TemporaryDirectory() as downloads,
-        contextlib.redirect_stdout(io.StringIO()),
-        _shuffled_in_memory(),
-    ):
-        builder.download_and_prepare(download_dir=downloads, file_format=_FORMAT)
-
-
-@contextlib.contextmanager
-def _shuffled_in_memory() -> Iterator[None]:
-    """Keeps TFDS from shuffling on disk: what is over a gibibyte it spills with TensorFlow."""
-    from tensorflow_datasets.core import shuffle
-
-    limit = shuffle.MAX_MEM_BUFFER_SIZE
-    shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
-    try:
-        yield
-    finally:
-        shuffle.MAX_MEM_BUFFER_SIZE = limit
 
 
 def _parse_split(builder: Any, split: str) -> list[tuple[str, range]]:

@@ -45,6 +45,33 @@ def unit_interval(keys: jax.Array, pixels: jax.Array) -> jax.Array:
     return pixels.astype(jnp.float32) / 255.0
 
 
+def standardize(mean: np.ndarray, deviation: np.ndarray) -> Transform:
+    """Pixels `uint8[B, *shape]` to `(pixels / 255 - mean) / deviation`.
+
+    Args:
+      mean, deviation: `[*shape]`, of pixels / 255, see `data.pixel_statistics`.
+    """
+
+    def transform(keys: jax.Array, pixels: jax.Array) -> jax.Array:
+        return (unit_interval(keys, pixels) - mean) / deviation
+
+    return transform
+
+
+def unstandardize(mean: np.ndarray, deviation: np.ndarray) -> Callable[[Any], jax.Array]:
+    """The way back from `standardize`, to pixels in [0, 1]: `[..., *shape]`, clipped."""
+
+    def pixels(values: Any) -> jax.Array:
+        return jnp.clip(jnp.asarray(values) * deviation + mean, 0.0, 1.0)
+
+    return pixels
+
+
+def as_floats(keys: jax.Array, values: jax.Array) -> jax.Array:
+    """The stored numbers themselves: attributes in {-1, 1}."""
+    return values.astype(jnp.float32)
+
+
 def one_hot(num_classes: int) -> Transform:
     """Integer labels `[B]` to one-hot floats `[B, num_classes]`."""
 

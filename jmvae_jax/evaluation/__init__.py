@@ -1,5 +1,10 @@
 """What a trained model is worth, and what it draws."""
 
+from jmvae_jax.evaluation.attributes import (
+    attribute_scores,
+    balanced_accuracy_stderr,
+    mean_scores,
+)
 from jmvae_jax.evaluation.coherence import (
     Agreement,
     Judge,
@@ -11,6 +16,7 @@ from jmvae_jax.evaluation.coherence import (
     judge_from_prior,
     judge_images,
 )
+from jmvae_jax.evaluation.editing import Edit, average_image, edit
 from jmvae_jax.evaluation.generation import generate, predict
 from jmvae_jax.evaluation.importance import Estimate
 from jmvae_jax.evaluation.latent import interpolate, posterior_mean
@@ -21,14 +27,20 @@ from jmvae_jax.evaluation.likelihood import (
     standard_queries,
     summarize,
 )
+from jmvae_jax.evaluation.sharpness import sharpness
 
 __all__ = [
     "Agreement",
+    "Edit",
     "Estimate",
     "Judge",
     "Judged",
     "Query",
     "agreement",
+    "attribute_scores",
+    "average_image",
+    "balanced_accuracy_stderr",
+    "edit",
     "estimate",
     "frechet_distance",
     "frechet_stderr",
@@ -38,8 +50,10 @@ __all__ = [
     "judge_from_prior",
     "judge_images",
     "log_likelihood",
+    "mean_scores",
     "posterior_mean",
     "predict",
+    "sharpness",
     "standard_queries",
     "summarize",
 ]

@@ -1,6 +1,7 @@
-"""Do generated modalities fit together? A judge reads the class of generated images.
+"""Do generated modalities fit together? A judge reads the class or attributes of generated images.
 
-A judge is any function from images `[N, *shape]` to class logits `[N, C]` and features `[N, F]`.
+A judge is any function from images `[N, *shape]` to logits and features `[N, F]`: logits `[N, C]`
+of one of C classes, or of each of C attributes.
 Images are means of p(image | z); what is random is z, and the label where it is drawn:
 
 * from labels: z ~ q(z | label). Does the judge read the label that was given?
@@ -31,10 +32,15 @@ BLOCK = 500
 
 
 class Judged(NamedTuple):
-    """What a judge sees in images: their classes `int[N]` and features `float32[N, F]`."""
+    """What a judge sees in images: logits `float32[N, C]` and features `float32[N, F]`."""
 
-    classes: np.ndarray
+    logits: np.ndarray
     features: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The likeliest of C classes, `int[N]`."""
+        return np.argmax(self.logits, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,13 +243,12 @@ def _check_count(argument: str, count: int, least: int = 1) -> None:
 
 @functools.partial(parallel.jit, static_argnums=0)
 def _judge(judge: Judge, images: Array) -> tuple[Array, Array]:
-    logits, features = judge(images)
-    return jnp.argmax(logits, axis=-1), features
+    return judge(images)
 
 
 def _joined(parts: Sequence[tuple[Array, Array]]) -> Judged:
-    classes, features = zip(*jax.device_get(parts), strict=True)
-    return Judged(np.concatenate(classes), np.concatenate(features))
+    logits, features = zip(*jax.device_get(parts), strict=True)
+    return Judged(np.concatenate(logits), np.concatenate(features))
 
 
 def _blocks(total: int) -> Iterator[slice]:

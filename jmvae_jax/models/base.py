@@ -176,6 +176,10 @@ class MultimodalModel(nn.Module):
         """Modalities that are not generated; none in a model of the joint distribution."""
         return tuple(name for name in self.modalities if name not in self.generated)
 
+    def decoder_parameters(self, name: str) -> tuple[str, ...]:
+        """Names in `params` of what makes up p(name | z): the generator of an adversarial model."""
+        return (f"decoders_{name}",)
+
     def prior(self, batch: Batch | None = None, train: bool = False) -> Distribution:
         """p(z) = N(0, I) over `[latent_dim]`; `batch` serves models with a conditional prior."""
         return distributions.standard_normal(self.latent_dim)

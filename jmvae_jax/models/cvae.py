@@ -40,6 +40,9 @@ class CVAE(ConditionalModel):
         super().setup()
         self.features = {name: self.condition_body() for name in self.generated}
 
+    def decoder_parameters(self, name: str) -> tuple[str, ...]:
+        return (*super().decoder_parameters(name), f"features_{name}")
+
     def decode(
         self, z: Array, batch: Batch | None = None, train: bool = False
     ) -> dict[str, Distribution]:

@@ -17,8 +17,9 @@ class TrainState(struct.PyTreeNode):
       step: `int32[]`, steps done.
       params: trained parameters.
       model_state: the other collections of the model ({} without statistics).
-      opt_state: Optax's state.
+      opt_state: Optax's state; with an adversary, one for each group of parameters by its name.
       average: exponential average of the parameters, or {} where it is off.
+      adversary: parameters of the discriminator ({} without one).
     """
 
     step: Array
@@ -26,6 +27,7 @@ class TrainState(struct.PyTreeNode):
     model_state: Any
     opt_state: Any
     average: Any
+    adversary: Any
 
     @property
     def variables(self) -> Variables:
@@ -45,4 +47,5 @@ def create_state(
         model_state=model_state,
         opt_state=optimizer.init(params),
         average=jax.tree.map(jnp.copy, params) if average else {},
+        adversary={},
     )

@@ -1,6 +1,6 @@
 """Pure steps: `(state, stored batch) -> (state, metrics)`. `parallel` compiles them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,9 @@ from jmvae_jax.types import Array, Batch, Key, Mask
 _STEP_METRICS = ("learning_rate", "grad_norm", "clipped")
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
+Update = Callable[..., tuple[TrainState, Metrics]]
+"""`update(state, keys, batch, weights, mask) -> (state, metrics)`: what a step changes but its
+counter and its average. Of the metrics, means over the global batch, `grad_norm` is one."""
 
 
 def bound_terms(bound: Bound) -> dict[str, Array]:
@@ -43,9 +46,36 @@ def _reported(weights: Metrics) -> Metrics:
     return {name: weights[name] for name in ("beta",) if name in weights}
 
 
+def plain_update(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, axis_name: str | None = None
+) -> Update:
+    """All parameters go down one loss.
+
+    Args:
+      loss_fn: from `objectives.make_loss_fn`.
+      optimizer: any Optax chain.
+      axis_name: by which shards reduce, None where the step sees the global batch.
+    """
+
+    def update(
+        state: TrainState, keys: Key, batch: Batch, weights: Metrics, mask: Mask | None
+    ) -> tuple[TrainState, Metrics]:
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        (_, (bound, model_state)), grads = gradient(
+            state.params, state.model_state, keys, batch, weights=weights, mask=mask
+        )
+        terms = {name: jnp.mean(value) for name, value in bound_terms(bound).items()}
+        grads, terms, model_state = parallel.mean((grads, terms, model_state), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = state.replace(params=params, model_state=model_state, opt_state=opt_state)
+        return state, terms | {"grad_norm": optax.tree.norm(grads)}
+
+    return update
+
+
 def make_train_step(
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    update: Update,
     *,
     key: Key,
     batch_size: int,
@@ -59,8 +89,7 @@ def make_train_step(
     """One step of training, not compiled.
 
     Args:
-      loss_fn: from `objectives.make_loss_fn`.
-      optimizer: any Optax chain.
+      update: from `plain_update` or `AdversarialUpdate`.
       key: of the run; the noise of a row comes from it, the step and the row's position.
       batch_size: of the global batch.
       transforms: modality -> transform of stored values.
@@ -69,7 +98,7 @@ def make_train_step(
       clip_norm: reported: the metric `clipped` is 1 where the gradient's norm exceeds it.
       average_decay: of the exponential average of the parameters, shorter in the beginning:
         `min(average_decay, (1 + step) / (10 + step))`; 0: none is kept.
-      axis_name: by which shards reduce, None where the step sees the global batch.
+      axis_name: as in `update`.
 
     Returns:
       `train_step(state, stored, mask=None) -> (state, metrics)`; metrics are scalars, means over
@@ -83,34 +112,20 @@ def make_train_step(
         noise, draws = streams(example_keys(jax.random.fold_in(key, state.step), rows))
         batch = apply_transforms(transforms, draws, stored)
         current = {name: schedule(state.step) for name, schedule in weights.items()}
-        gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (_, (bound, model_state)), grads = gradient(
-            state.params, state.model_state, noise, batch, weights=current, mask=mask
-        )
-        terms = {name: jnp.mean(value) for name, value in bound_terms(bound).items()}
-        grads, terms, model_state = parallel.mean((grads, terms, model_state), axis_name)
-        norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        if bool(state.average) != (average_decay > 0):
+        rate, average = learning_rate(state.step), state.average
+        if bool(average) != (average_decay > 0):
             raise ValueError(
                 f"average_decay={average_decay}, and the state has "
-                f"{'an' if state.average else 'no'} average: see create_state"
+                f"{'an' if average else 'no'} average: see create_state"
             )
         # Early on the average is short, so that the initial weights leave it.
         decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
-        average = state.average and optax.incremental_update(params, state.average, 1 - decay)
+        state, metrics = update(state, noise, batch, current, mask)
+        norm = metrics["grad_norm"]
         clipped = jnp.zeros(()) if clip_norm is None else (norm > clip_norm).astype(float)
-        of_step = (learning_rate(state.step), norm, clipped)
-        metrics = terms | _reported(current) | dict(zip(_STEP_METRICS, of_step, strict=True))
-        state = state.replace(
-            step=state.step + 1,
-            params=params,
-            model_state=model_state,
-            opt_state=opt_state,
-            average=average,
-        )
-        return state, metrics
+        metrics |= _reported(current) | {"learning_rate": rate, "clipped": clipped}
+        average = average and optax.incremental_update(state.params, average, 1 - decay)
+        return state.replace(step=state.step + 1, average=average), metrics
 
     return train_step
 
@@ -175,9 +190,13 @@ def start_tally(
     weights: Mapping[str, Schedule],
     state: TrainState,
     stored: Mapping[str, Any],
+    further: Sequence[str] = (),
 ) -> Tally:
-    """The empty tally of a training step's metrics; `stored` shows what a row looks like."""
+    """The empty tally of a training step's metrics; `stored` shows what a row looks like.
+
+    `further` are metrics that an update adds to the terms of the bound (`ADVERSARIAL_METRICS`).
+    """
     row = {name: values[:1] for name, values in stored.items()} | {"index": jnp.zeros(1, int)}
     eval_step = make_eval_step(loss_fn, transforms, weights)
     terms = jax.eval_shape(eval_step, state, row, jnp.ones(1))
-    return empty_tally((*terms, *_STEP_METRICS))
+    return empty_tally((*terms, *_STEP_METRICS, *further))

@@ -27,8 +27,7 @@ def test_every_variant_builds_and_traces(variant, smoke):
     stored = {"image": jnp.zeros((1000, 28, 28, 1), jnp.uint8), "label": jnp.zeros(1000, int)}
     stored = {name: stored[name] for name in config.modalities}
     step = training.make_train_step(
-        experiment.loss_fn,
-        experiment.optimizer,
+        experiment.update(),
         key=jax.random.key(0),
         batch_size=config.train.batch_size,
         transforms=experiment.transforms,

@@ -47,8 +47,7 @@ def after_a_step(count, strategy):
     optimizer = optax.adam(1e-3, eps=1e-4)
     state = training.create_state(model.init(jax.random.key(1), stored), optimizer)
     step = training.make_train_step(
-        jm.make_loss_fn(model, jm.jmvae_kl),
-        optimizer,
+        training.plain_update(jm.make_loss_fn(model, jm.jmvae_kl), optimizer, devices.axis_name),
         key=jax.random.key(2),
         batch_size=ROWS,
         transforms=dict.fromkeys(stored, lambda keys, values: values),

@@ -36,8 +36,7 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
     restored = checkpoints.restore(state)
     state = state if restored is None else restored[1]
     step = training.make_train_step(
-        loss_fn,
-        optimizer,
+        training.plain_update(loss_fn, optimizer, devices.axis_name),
         key=jax.random.key(1),
         batch_size=BATCH,
         transforms=transforms,

@@ -45,8 +45,7 @@ def pieces(optimizer=None, objective=jm.jmvae_kl, batch_size=ROWS, **options):
     weights = {"alpha": lambda step: jnp.asarray(0.1), "beta": lambda step: jnp.asarray(0.5)}
     transforms = dict.fromkeys(model.modalities, identity)
     step = training.make_train_step(
-        loss_fn,
-        optimizer,
+        training.plain_update(loss_fn, optimizer, options.get("axis_name")),
         key=jax.random.key(7),
         batch_size=batch_size,
         transforms=transforms,

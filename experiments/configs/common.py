@@ -1,0 +1,73 @@
+"""What the configurations have in common: variants in words, and the keys of training."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict, config_dict
+
+
+def parse_variant(
+    variant: str, names: Sequence[str], default: str, sizes: dict[str, int]
+) -> tuple[str, bool, dict[str, int]]:
+    """`"jmvae_zero,smoke,latent_dim=2"` -> name, whether it is shrunk, and sizes.
+
+    Args:
+      variant: words with commas between them.
+      names: of the variants.
+      default: the one that is meant where none is named.
+      sizes: name -> default of the values from which others are computed.
+
+    Raises:
+      ValueError: a word or a size that is not known, with those that are.
+    """
+    sizes = dict(sizes)
+    name, smoke = default, False
+    for word in filter(None, variant.split(",")):
+        size, _, value = word.partition("=")
+        if word in names:
+            name = word
+        elif word == "smoke":
+            smoke = True
+        elif size in sizes and value.isdigit() and int(value) > 0:
+            sizes[size] = int(value)
+        else:
+            raise ValueError(
+                f"variant {word!r} is not known: expected one of {list(names)}, 'smoke', or "
+                f"SIZE=NUMBER with SIZE one of {list(sizes)}, separated by commas"
+            )
+    return name, smoke, sizes
+
+
+def data_config(dataset: str, train_split: str, validation_split: str) -> ConfigDict:
+    """Where the data come from."""
+    data = ConfigDict()
+    data.dataset = dataset
+    data.train_split = train_split
+    data.validation_split = validation_split
+    data.data_dir = config_dict.placeholder(str)
+    data.manual_dir = config_dict.placeholder(str)
+    data.download = False
+    return data
+
+
+def train_config() -> ConfigDict:
+    """How a model is trained: JMVAE's recipe on MNIST, which other configurations change."""
+    train = ConfigDict()
+    train.epochs = 500
+    train.batch_size = 100
+    train.learning_rate = 1e-3
+    train.schedule = "constant"  # or cosine, warmup_cosine
+    train.schedule_warmup_fraction = 0.05  # of the steps, for warmup_cosine
+    train.adam_b1 = 0.9
+    train.adam_b2 = 0.999
+    train.adam_eps = 1e-4
+    train.clip_norm = 5.0  # of the whole gradient; 0: not limited
+    train.clip_value = 1.0  # of each element, after the norm; 0: not limited
+    train.warmup_fraction = 0.4  # share of the epochs in which beta rises from 0 to 1
+    train.average_decay = 0.0  # of the weights' exponential average; 0: none
+    train.strategy = "jit"  # or pmap
+    train.steps_per_dispatch = 20  # that the device runs without a word from the host
+    train.log_every = 100  # steps
+    train.validate_every = 1  # epochs
+    train.checkpoint_every = 1  # epochs
+    train.keep_checkpoints = 3
+    return train

@@ -1,0 +1,248 @@
+"""The paper's figures of faces and their attributes, from one trained run each.
+
+`attributes` (its figure 1), `average_faces` and `random_faces` (4a), `attribute_latent` (4b),
+`edits` (5); `figures.py` draws them.
+"""
+
+import dataclasses
+import difflib
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.decomposition import PCA
+
+import jmvae_jax as jm
+from experiments import build, pictures, scores
+from jmvae_jax import data, distributions, evaluation, plotting
+from jmvae_jax.models.base import call_method
+
+CHANGES = (
+    "Smiling=2",
+    "Male=2",
+    "Male=-2",
+    "Eyeglasses=2",
+    "Blond_Hair=2",
+    "Wearing_Hat=2",
+    "Young=-2",
+    "Pale_Skin=2",
+)
+"""What the figures change where nothing else is asked for."""
+
+ZETA = 0.6
+"""Variance of the noise of random faces, in units of the posterior's, as in the paper."""
+
+
+def parse_changes(words: Sequence[str], names: Sequence[str]) -> list[tuple[str, float]]:
+    """`["Smiling=2"]` -> `[("Smiling", 2.0)]`.
+
+    Raises:
+      ValueError: an unknown attribute, with the nearest; no number.
+    """
+    changes = []
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1, 0.0)[0]
+            raise ValueError(
+                f"set={word!r}: {name!r} is no attribute of this run (nearest: {near!r}); it has "
+                f"{', '.join(names)}"
+            )
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"set={word!r}: expected {name}=NUMBER") from None
+        if not np.isfinite(number):
+            raise ValueError(f"set={word!r}: expected a finite number")
+        changes.append((name, number))
+    return changes
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """A run of images and attributes, and what a figure shows of it.
+
+    Attributes:
+      run: the trained run.
+      words: `ATTRIBUTE=VALUE`, what is changed; `CHANGES` if empty.
+      count: rows, or columns of draws.
+      split: where examples come from.
+      seed: of the draws.
+    """
+
+    run: build.Run
+    words: Sequence[str]
+    count: int
+    split: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if scores.attribute_modality(self.run) is None or len(self.images) != 1:
+            raise ValueError(
+                f"workdirs: {self.run.title} has no images with attributes: the figure needs both"
+            )
+
+    @property
+    def changes(self) -> list[tuple[str, float]]:
+        """Attributes and the values that they are set to."""
+        return parse_changes(self.words or CHANGES, self.names)
+
+    @property
+    def images(self) -> list[str]:
+        return pictures.image_modalities(self.run.model)
+
+    @property
+    def names(self) -> list[str]:
+        return [str(name) for name in self.run.statistics["attributes"]]
+
+    @property
+    def titles(self) -> list[str]:
+        """`Smiling`, or `not Male`, for each change."""
+        return [
+            ("" if value > 0 else "not ") + name.replace("_", " ") for name, value in self.changes
+        ]
+
+    def changed(self, base: np.ndarray) -> list[np.ndarray]:
+        """`base` `[N, A]` after each change, one at a time."""
+        found = []
+        for name, value in self.changes:
+            one = np.array(base, np.float32)
+            one[:, self.names.index(name)] = value
+            found.append(one)
+        return found
+
+    def average(self, values: np.ndarray) -> np.ndarray:
+        """Pixels of the average faces of attributes `[N, A]`."""
+        image, attributes = self.images[0], scores.attribute_modality(self.run)
+        assert attributes is not None  # checked above
+        found = evaluation.average_image(
+            self.run.model, self.run.variables, values, image=image, attributes=attributes
+        )
+        return np.asarray(self.run.pixels(image, found))
+
+    def examples(self) -> dict[str, jax.Array]:
+        """The first examples of the split, as the model reads them."""
+        stored = build.load_split(self.run.config, self.split)
+        first = {name: values[: self.count] for name, values in stored.items()}
+        return data.evaluation_batch(self.run.transforms, first)[0]
+
+    def random_attributes(self) -> np.ndarray:
+        """`[count, A]` in {-1, 1}, at random, as in the paper."""
+        rng = np.random.default_rng(self.seed)
+        return rng.choice(np.array([-1.0, 1.0]), (self.count, len(self.names)))
+
+
+def attributes(faces: Faces, out: pathlib.Path) -> None:
+    """From a face: its attributes, and faces regenerated after one of them is changed."""
+    run, (image,) = faces.run, faces.images
+    batch = faces.examples()
+    name = scores.attribute_modality(run)
+    assert name is not None
+    inferred = jm.predict(run.model, run.variables, {image: batch[image]}, targets=(name,))[name]
+    signs = np.where(np.asarray(inferred) < 0, -1.0, 1.0)
+    columns = [np.asarray(run.pixels(image, batch[image])), faces.average(signs)]
+    columns += [faces.average(values) for values in faces.changed(signs)]
+    best = np.argsort(-np.asarray(inferred), axis=1)[:, :5]
+    words = ["\n".join(faces.names[i].replace("_", " ") for i in row) for row in best]
+    grid = plotting.Grid(
+        np.stack(columns, axis=1), words, ("example", "from its\nattributes", *_lines(faces))
+    )
+    title = f"{run.title}: inferred attributes, and faces generated from them"
+    plotting.save_grids(out, [grid], title)
+
+
+def edits(faces: Faces, out: pathlib.Path) -> None:
+    """Examples with one attribute changed: x + average(w') - average(w)."""
+    run, (image,) = faces.run, faces.images
+    name = scores.attribute_modality(run)
+    assert name is not None
+    batch = faces.examples()
+    columns = [np.asarray(run.pixels(image, batch[image]))]
+    for change, value in faces.changes:
+        found = evaluation.edit(
+            run.model,
+            run.variables,
+            batch[image],
+            {faces.names.index(change): value},
+            image=image,
+            attributes=name,
+        )
+        columns.append(np.asarray(run.pixels(image, found.result)))
+    grid = plotting.Grid(
+        np.stack(columns, axis=1), ("",) * len(columns[0]), ("example", *_lines(faces))
+    )
+    plotting.save_grids(out, [grid], f"{run.title}: test examples, one attribute changed")
+
+
+def average_faces(faces: Faces, out: pathlib.Path) -> None:
+    """Average faces of random attributes, then with one attribute set."""
+    base = faces.random_attributes()
+    columns = [faces.average(values) for values in (base, *faces.changed(base))]
+    grid = plotting.Grid(
+        np.stack(columns, axis=1), ("",) * len(base), ("random\nattributes", *_lines(faces))
+    )
+    plotting.save_grids(
+        out, [grid], f"{faces.run.title}: mean of p(x | z) at the mean of q(z | attributes)"
+    )
+
+
+def random_faces(faces: Faces, out: pathlib.Path) -> None:
+    """Faces at z = mean + sigma eps, the same eps in a row; attributes are set by column."""
+    run, (image,) = faces.run, faces.images
+    base = faces.random_attributes()[:1]
+    columns = []
+    noise = jax.random.normal(jax.random.key(faces.seed), (faces.count, run.model.latent_dim))
+    for values in (base, *faces.changed(base)):
+        q = _posterior(faces, values)
+        z = q.mean + jnp.sqrt(ZETA * q.variance) * noise
+        likelihood = call_method(run.model, run.variables, "decode", z)[image]
+        columns.append(np.asarray(run.pixels(image, likelihood.mean)))
+    grid = plotting.Grid(
+        np.stack(columns, axis=1), ("",) * faces.count, ("random\nattributes", *_lines(faces))
+    )
+    plotting.save_grids(
+        out, [grid], f"{run.title}: z = mean + sigma eps, eps ~ N(0, {ZETA}), one eps a row"
+    )
+
+
+def attribute_latent(faces: Faces, out: pathlib.Path) -> None:
+    """Principal components of draws from q(z | attributes), coloured by what was set."""
+    draws, classes = [], []
+    base = np.repeat(faces.random_attributes()[:1], 200, axis=0)
+    key = jax.random.key(faces.seed)
+    for number, values in enumerate(faces.changed(base)):
+        q = _posterior(faces, values)
+        keys = distributions.example_keys(jax.random.fold_in(key, number), jnp.arange(len(base)))
+        draws.append(np.asarray(distributions.sample(q, keys)))
+        classes += [faces.titles[number]] * len(base)
+    points = PCA(2, random_state=0).fit_transform(np.concatenate(draws))
+    cloud = plotting.Cloud(points, np.asarray(classes), f"{faces.run.title}: z ~ q(z | attributes)")
+    plotting.save_clouds(
+        out,
+        [cloud],
+        "Principal components of the latent space",
+        "attribute",
+        ("first component", "second component"),
+    )
+
+
+def _posterior(faces: Faces, values: np.ndarray) -> distributions.Distribution:
+    name = scores.attribute_modality(faces.run)
+    given = {name: jnp.asarray(values)}
+    found: distributions.Distribution = call_method(
+        faces.run.model, faces.run.variables, "posterior", given, (name,)
+    )
+    return found
+
+
+def _lines(faces: Faces) -> list[str]:
+    return [title.replace(" ", "\n") for title in faces.titles]
+
+
+Figure = Callable[[Faces, pathlib.Path], None]
+FIGURES: Mapping[str, Figure] = {
+    figure.__name__: figure
+    for figure in (attributes, average_faces, random_faces, attribute_latent, edits)
+}

@@ -1,0 +1,183 @@
+"""A table as people read it: Markdown from what `reproduce.py` wrote to `table.json`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.tables import TABLES, Table
+
+
+def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    bars = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in cells] for cells in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in bars)
+
+
+def _likelihood_cell(row: Mapping[str, Any], column: str) -> str:
+    ours, paper = row["log_likelihood"].get(column), row["paper"].get(column)
+    if ours is None:
+        return ""
+    cell = f"{ours['estimate']:.2f} ± {ours['stderr']:.2f}"
+    if paper is None:
+        return cell
+    loose = {"memory, about": "about ", "memory, low": "low: "}.get(paper["sure"], "")
+    value = f"{paper['value']:.{1 if loose else 2}f}"
+    return f"{cell} ({loose}{value}{'*' if paper['sure'].startswith('memory') else ''})"
+
+
+def _share_cell(found: Mapping[str, Any] | None) -> str:
+    return "" if found is None else f"{found['share']:.4f} ± {found['stderr']:.4f}"
+
+
+def _coherence_cells(found: Mapping[str, Any]) -> list[str]:
+    shares = ("label_to_image", "image_to_label", "joint")
+    distances = found["frechet_distance"]
+    return [_share_cell(found.get(name)) for name in shares] + [
+        _estimate_cell(distances.get(name), 2) for name in ("from_labels", "from_prior")
+    ]
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """The table as people read it."""
+    kind = TABLES[table["table"]]
+    rows, columns = table["rows"], list(kind.quantities)
+    parts = [
+        f"# {table['table']}: {table['epochs']} epochs, K = {table['num_samples']:,}, "
+        f"{table['num_examples']:,} test examples" + (" (smoke)" if table["smoke"] else ""),
+        f"    {table['command']}",
+        f"x is the image, w the {kind.condition}. Log-likelihoods are in nats, mean ± standard "
+        "error over the examples, the paper's figure "
+        f"({kind.epochs} epochs) in brackets; a star marks one that is quoted "
+        'from memory of the paper. "Multiple": draws of q(z|x,w); "single": draws of the encoder '
+        f"of what is given, or of the image or {kind.condition} alone. Conditionals are estimates, "
+        "not bounds; an effective sample size (table.json) near 1 means a loose one.",
+    ]
+    if kind.remark:
+        parts.append(kind.remark)
+    titles = ("The image", f"The {kind.condition}")
+    for title, some in zip(titles, (columns[:5], columns[5:]), strict=True):
+        lines = [[name, *(_likelihood_cell(row, c) for c in some)] for name, row in rows.items()]
+        kept = [line for line in lines if any(line[1:])]
+        if kept:
+            parts += [f"## {title}", _grid(["row", *some], kept)]
+    parts += _label_part(rows) if kind.condition == "label" else _attributes_part(rows)
+    parts += _difference_part(kind, table)
+    if table["failed"]:
+        lines = [[name, words] for name, words in table["failed"].items()]
+        parts += ["## Failed", _grid(["row", "error"], lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _minutes(row: Mapping[str, Any]) -> str:
+    return "{training}, {evaluation}".format(**row["minutes"])
+
+
+def _label_part(rows: Mapping[str, Any]) -> list[str]:
+    """What a judge of classes sees."""
+    head = ["label→image", "image→label", "joint", "Fréchet, labels", "Fréchet, prior"]
+    lines = [
+        [name, *_coherence_cells(row["coherence"]), _minutes(row)] for name, row in rows.items()
+    ]
+    return [
+        "## Coherence",
+        "label→image: share of images in which a classifier reads the label, z drawn from "
+        "q(z|label). image→label: share of test images whose label is inferred, at the mean of "
+        "q(z|image). joint: share of draws from the prior in which it reads the drawn label. "
+        "Fréchet: distance to the test images in its features, of images from the test labels and "
+        "from the prior; no FID.",
+        _grid(["row", *head, "minutes (training, evaluation)"], lines),
+        *_mean_part(rows),
+    ]
+
+
+def _attributes_part(rows: Mapping[str, Any]) -> list[str]:
+    """What a judge of attributes sees."""
+    head = ["image→w", "w→image", "w→image, mean", "precision, image→w"]
+    first = [[name, *_attribute_cells(row)] for name, row in rows.items()]
+    sets = ("from_attributes", "from_prior")
+    second = [
+        [
+            name,
+            *(
+                _estimate_cell(row["coherence"][measure].get(kind), digits)
+                for measure, digits in (("sharpness", 0), ("frechet_distance", 0))
+                for kind in sets
+            ),
+            _minutes(row),
+        ]
+        for name, row in rows.items()
+    ]
+    real = next((row["coherence"]["sharpness"]["real"]["estimate"] for row in rows.values()), 0.0)
+    return [
+        "## Attributes",
+        "Balanced accuracy, mean over the visible attributes. image→w: of the attributes inferred "
+        "from test images, at the mean of q(z|x). w→image: of what a classifier reads in images "
+        "generated from the test examples' attributes, z drawn from q(z|w), and at its mean. "
+        "precision: average precision of what is inferred.",
+        _grid(["row", *head], [line for line in first if any(line[1:])]),
+        "## Images",
+        "sharpness: variance of the Laplacian, mean over images generated from the test examples' "
+        f"attributes and from the prior; that of real test images is {real:.0f}. Fréchet: distance "
+        "to the test images in the classifier's features; no FID.",
+        _grid(
+            [
+                "row",
+                "sharpness, attributes",
+                "sharpness, prior",
+                "Fréchet, attributes",
+                "Fréchet, prior",
+                "minutes (training, evaluation)",
+            ],
+            second,
+        ),
+    ]
+
+
+def _attribute_cells(row: Mapping[str, Any]) -> list[str]:
+    inferred, found = row.get("attributes"), row["coherence"]
+    cells = [
+        "" if part is None else f"{part['balanced_accuracy']:.4f} ± {part['stderr']:.4f}"
+        for part in (
+            inferred,
+            found.get("attributes_to_image"),
+            found.get("attributes_to_image_at_mean"),
+        )
+    ]
+    return [*cells, "" if inferred is None else f"{inferred['average_precision']:.4f}"]
+
+
+def _estimate_cell(found: Mapping[str, Any] | None, digits: int) -> str:
+    if found is None:
+        return ""
+    return f"{found['estimate']:.{digits}f} ± {found['stderr']:.{digits}f}"
+
+
+def _mean_part(rows: Mapping[str, Any]) -> list[str]:
+    """What the judge reads at the mean of q(z|label)."""
+    found = {name: row["coherence"].get("label_to_image_at_mean") for name, row in rows.items()}
+    words = [f"{name} {f['share'] * f['count']:.0f}" for name, f in found.items() if f]
+    if not words:
+        return []
+    return [
+        "At the mean of q(z|label) there is one picture a class, so this is no measure; right of "
+        f"ten: {', '.join(words)}."
+    ]
+
+
+def _difference_part(kind: Table, table: Mapping[str, Any]) -> list[str]:
+    """Differences to the reference; table.json has every pair."""
+    cells: dict[str, dict[str, str]] = {}
+    for found in table["differences"]:
+        if kind.reference in (found["first"], found["second"]):
+            turn = -1 if found["first"] == kind.reference else 1
+            other = found["second"] if turn < 0 else found["first"]
+            text = f"{turn * found['estimate']:+.2f} ± {found['stderr']:.2f}"
+            cells.setdefault(other, {})[found["quantity"]] = text
+    if not cells:
+        return []
+    columns = [c for c in kind.quantities if any(c in row for row in cells.values())]
+    lines = [[name, *(row.get(c, "") for c in columns)] for name, row in cells.items()]
+    return [
+        f"## Differences to {kind.reference}",
+        "Nats, with standard errors paired over the examples.",
+        _grid(["row", *columns], lines),
+    ]

@@ -1,0 +1,287 @@
+"""What builders of images with attributes share: features, decoding in threads, bad images.
+
+The images are stored decoded, so that an epoch decodes nothing. Threads do the decoding, because
+Pillow lets go of Python's lock meanwhile and forking beside JAX's own threads is unsafe; at most a
+few dozen images wait for the writer, so memory stays bounded.
+"""
+
+import abc
+import collections
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jmvae_jax.data import image_files
+from jmvae_jax.data.attribute_tables import AttributeTable
+
+SPLITS = ("train", "validation", "test")
+
+_MAX_IMAGE_SIZE = 1024
+_IN_FLIGHT = 8  # images a thread that are read ahead
+_MAX_THREADS = 32
+
+
+@dataclasses.dataclass
+class ImageConfig(tfds.core.BuilderConfig):
+    """One size and crop.
+
+    Attributes:
+      image_size: Side of the stored images, in pixels.
+      crop: Left, top and side of the square that is kept, or None for the builder's own choice.
+      attributes: Names of the attributes; None if only the prepared data set knows them.
+    """
+
+    image_size: int = 64
+    crop: tuple[int, int, int] | None = None
+    attributes: tuple[str, ...] | None = None
+
+
+class RawExample(NamedTuple):
+    """An example as it is found.
+
+    Attributes:
+      name: Its file name, which is its key.
+      values: int8 `[attributes]` of -1 and 1.
+      image: The image's file, or why it could not be read.
+      where: Where that is, for errors.
+    """
+
+    name: str
+    values: np.ndarray
+    image: bytes | image_files.BadImageError
+    where: str
+
+
+class Source(Protocol):
+    """Verified files, ready to be read.
+
+    Attributes:
+      sizes: Number of examples in each split; a split that is empty is left out.
+    """
+
+    sizes: dict[str, int]
+
+    def examples(self, split: str) -> Iterator[RawExample]:
+        """Reads a split."""
+
+
+class ListedImages:
+    """Images in a folder or a zip file, and the table that names them."""
+
+    def __init__(
+        self, images: image_files.Images, table: AttributeTable, paths: Sequence[str]
+    ) -> None:
+        self._images, self._table, self._paths = images, table, paths
+        self.sizes = {split: table.splits.count(split) for split in SPLITS if split in table.splits}
+
+    def examples(self, split: str) -> Iterator[RawExample]:
+        with self._images.reader() as read:
+            rows = zip(*self._table, self._paths, strict=True)
+            for name, values, belongs, path in rows:
+                if belongs == split:
+                    content: bytes | image_files.BadImageError
+                    try:
+                        content = read(path)
+                    except image_files.BadImageError as error:
+                        content = error
+                    yield RawExample(name, values, content, self._images.locate(path))
+
+
+class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Images with attributes and a file name.
+
+    A subclass has `find_config`, which reads the part of a data set's name after the slash,
+    `_find_source` and `_crop`.
+
+    Attributes:
+      skip_bad_images: Whether an image that cannot be used is left out and counted, instead of
+        ending the preparation.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    skip_bad_images = False
+    _source: Source | None = None
+
+    def __init__(self, *, config: ImageConfig | str | None = None, **options: Any) -> None:
+        if not isinstance(config, ImageConfig):
+            config = self.find_config(config)
+        super().__init__(config=config, **options)
+
+    @classmethod
+    @abc.abstractmethod
+    def find_config(cls, text: str | None, manual_dir: pathlib.Path | None = None) -> ImageConfig:
+        """Returns the configuration that `text` names, the default one for None.
+
+        Raises:
+          ValueError: It names none.
+        """
+
+    @abc.abstractmethod
+    def _find_source(self, manual_dir: pathlib.Path | None) -> Source:
+        """Finds and verifies the source files."""
+
+    @abc.abstractmethod
+    def _crop(self, image: Image.Image) -> Image.Image:
+        """Returns the square that is kept; raises BadImageError for an image without one."""
+
+    def collect_sources(
+        self, manual_dir: pathlib.Path | None = None, download: bool = False
+    ) -> None:
+        """Finds and verifies the source files, all but the pixels; writes nothing.
+
+        Args:
+          manual_dir: Folder with the user's own copies of the files.
+          download: Without effect: nobody serves these files to programs.
+
+        Raises:
+          FileNotFoundError: A file, or `manual_dir` itself, is missing.
+          ValueError: A file is not what it should be; the message names it, and its line.
+        """
+        del download
+        if manual_dir is not None and not manual_dir.is_dir():
+            raise FileNotFoundError(
+                f"{self.name}: manual_dir={str(manual_dir)!r} is no folder. Pass the folder that "
+                f"holds the files of this data set."
+            )
+        try:
+            source = self._find_source(manual_dir)
+            if "train" not in source.sizes:
+                raise ValueError(
+                    f"no image belongs to the train split; sizes are {source.sizes}. Assign some."
+                )
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        # With these TFDS's progress bars know their ends, and it sees whether the disk has room.
+        size = self.builder_config.image_size
+        self.info.set_splits(
+            tfds.core.SplitDict(
+                tfds.core.SplitInfo(name=split, shard_lengths=[n], num_bytes=n * size * size * 3)
+                for split, n in source.sizes.items()
+            )
+        )
+        self._source = source
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        if config.attributes is None:
+            return tfds.core.DatasetInfo(builder=self)  # TFDS reads the rest where it is prepared
+        size = config.image_size
+        as_bytes = tfds.features.Encoding.BYTES  # several times faster to write and to read
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Tensor(
+                        shape=(size, size, 3), dtype=np.uint8, encoding=as_bytes
+                    ),
+                    "attributes": tfds.features.Tensor(
+                        shape=(len(config.attributes),), dtype=np.int8, encoding=as_bytes
+                    ),
+                    "file_name": tfds.features.Text(),
+                }
+            ),
+            metadata=tfds.core.MetadataDict(
+                attributes=list(config.attributes),
+                image_size=size,
+                crop=None if config.crop is None else list(config.crop),
+                num_skipped_images=0,
+                skipped_images={},
+            ),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        if self._source is None:
+            self.collect_sources()
+        # TFDS keeps builders for the life of the process: what they hold would never be freed.
+        source, self._source = self._source, None
+        assert source is not None
+        return {split: self._generate_examples(source, split) for split in source.sizes}
+
+    def _generate_examples(
+        self, source: Source, split: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        used = 0
+        for example, outcome in self._decoded(source.examples(split)):
+            if isinstance(outcome, image_files.BadImageError):
+                self._refuse(example, outcome)
+                continue
+            used += 1
+            yield (
+                example.name,
+                {"image": outcome, "attributes": example.values, "file_name": example.name},
+            )
+        if not used:
+            raise ValueError(
+                f"{self.name}: not one of the {source.sizes[split]} images of the {split} split "
+                f"can be used. Prepare without skip_bad_images to see what is wrong with them."
+            )
+
+    def _refuse(self, example: RawExample, error: image_files.BadImageError) -> None:
+        if not self.skip_bad_images:
+            raise ValueError(
+                f"{self.name}: {example.where} {error}. Replace that image, or pass "
+                f"skip_bad_images=True to have all such images left out and counted."
+            ) from error
+        metadata = self.info.metadata
+        metadata["skipped_images"][example.name] = str(error)
+        metadata["num_skipped_images"] = len(metadata["skipped_images"])
+
+    def _decoded(
+        self, examples: Iterator[RawExample]
+    ) -> Iterator[tuple[RawExample, np.ndarray | image_files.BadImageError]]:
+        """Decodes in threads, in the order that the examples come in."""
+        threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+        waiting: collections.deque[tuple[RawExample, Any]] = collections.deque()
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            try:
+                for example in examples:
+                    waiting.append((example, self._submit(pool, example.image)))
+                    if len(waiting) >= threads * _IN_FLIGHT:
+                        yield _finished(*waiting.popleft())
+                while waiting:
+                    yield _finished(*waiting.popleft())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(
+        self,
+        pool: concurrent.futures.ThreadPoolExecutor,
+        content: bytes | image_files.BadImageError,
+    ) -> concurrent.futures.Future[np.ndarray] | image_files.BadImageError:
+        if isinstance(content, image_files.BadImageError):
+            return content
+        try:
+            image = image_files.open_image(content)
+        except image_files.BadImageError as error:
+            return error
+        size = self.builder_config.image_size
+        return pool.submit(image_files.square_pixels, image, self._crop, size)
+
+
+def parse_size(text: str, config: str) -> int:
+    """Returns the side of an image that a configuration's name says."""
+    if str(int(text)) != text or not 1 <= int(text) <= _MAX_IMAGE_SIZE:
+        raise ValueError(
+            f"config {config!r}: image size {text}; expected 1 to {_MAX_IMAGE_SIZE} pixels, "
+            f"without leading zeros. Write for instance '64'."
+        )
+    return int(text)
+
+
+def _finished(
+    example: RawExample, result: Any
+) -> tuple[RawExample, np.ndarray | image_files.BadImageError]:
+    if isinstance(result, image_files.BadImageError):
+        return example, result
+    try:
+        return example, result.result()
+    except image_files.BadImageError as error:
+        return example, error

@@ -1,0 +1,962 @@
+"""CelebA from a folder of files: layouts, pixels, splits, and what is wrong with bad input."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+import zipfile
+import zlib
+
+import celeb_a_files
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jmvae_jax.data import (
+    attribute_images,
+    celeb_a,
+    decoded,
+    descriptions,
+    image_files,
+    load,
+    loading,
+    metadata,
+    mnist,
+    num_examples,
+    pixel_statistics,
+    prepare,
+)
+from jmvae_jax.data.attributes import CELEB_A_ATTRIBUTES
+
+NAME = "celeb_a_aligned"
+SPLITS = ("train", "validation", "test")
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def original():
+    return celeb_a_files.make(60)
+
+
+@pytest.fixture
+def files(original):
+    """A copy of the files, to be changed."""
+    return dataclasses.replace(
+        original,
+        images=dict(original.images),
+        values={name: list(row) for name, row in original.values.items()},
+        partition=dict(original.partition),
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(original, tmp_path_factory):
+    """A data_dir with the sixty images prepared: copy it to change it."""
+    folder = tmp_path_factory.mktemp("celeb_a")
+    original.write_zip(folder)
+    original.write_txt(folder)
+    prepare(NAME, data_dir=folder / "data", manual_dir=folder)
+    return folder / "data"
+
+
+@pytest.fixture
+def manual(tmp_path):
+    folder = tmp_path / "manual"
+    folder.mkdir()
+    return folder
+
+
+def contents(data_dir):
+    """Relative path -> bytes of every file."""
+    paths = (path for path in pathlib.Path(data_dir).rglob("*") if path.is_file())
+    return {path.relative_to(data_dir): path.read_bytes() for path in paths}
+
+
+def described(data_dir, name=NAME):
+    """What is prepared, but for copies made later."""
+    return {path: data for path, data in contents(data_dir / name).items() if path.suffix != ".npz"}
+
+
+def refused(manual_dir, tmp_path, error=ValueError, **options):
+    """The one paragraph of the error, after which no data set is there, not even half of one."""
+    data_dir = tmp_path / "data"
+    with pytest.raises(error, match=f"^{NAME}: ") as info:
+        prepare(NAME, data_dir=data_dir, manual_dir=manual_dir, **options)
+    left = [path.name for path in data_dir.rglob("*") if path.is_file()]
+    assert left in ([], [".1.0.0.lock"])
+    assert not list(data_dir.rglob("incomplete*"))
+    text = str(info.value)
+    assert "\n" not in text
+    return text
+
+
+# Sources
+
+
+def test_zip_with_txt_and_folder_with_csv_are_identical_data_sets(tmp_path):
+    files = celeb_a_files.make(500)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    files.write_zip(first)
+    files.write_txt(first)
+    files.write_folder(second, "img_align_celeba/img_align_celeba")
+    files.write_csv(second)
+    for folder in (first, second):
+        prepare(NAME, data_dir=folder / "data", manual_dir=folder)
+    assert contents(first / "data") == contents(second / "data")
+    builder = prepare(NAME, data_dir=first / "data")
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    assert sizes == {"train": 334, "validation": 83, "test": 83}
+
+
+def _official_folders(files, folder):
+    for inside in ("Img", "Anno", "Eval"):
+        (folder / inside).mkdir()
+    files.write_zip(folder / "Img")
+    files.write_txt(folder / "Anno")
+    (folder / "Anno" / "list_eval_partition.txt").rename(
+        folder / "Eval" / "list_eval_partition.txt"
+    )
+
+
+def _inside(name):
+    def write(files, folder):
+        (folder / name).mkdir()
+        files.write_zip(folder / name)
+        files.write_csv(folder / name)
+
+    return write
+
+
+def _blank_lines(files, folder):
+    files.write_folder(folder)
+    files.write_txt(folder, end="\r\n")
+    for path in folder.glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n\r\n")
+
+
+def _upper_case(files, folder):
+    images = {name.replace(".jpg", ".JPG"): data for name, data in files.images.items()}
+    dataclasses.replace(files, images=images).write_folder(folder)
+    files.write_txt(folder)
+
+
+def _mixed(files, folder):
+    files.write_zip(folder, prefix="")
+    files.write_txt(folder)
+    (folder / "list_eval_partition.txt").unlink()
+    files.write_csv(folder)
+    (folder / "list_attr_celeba.csv").write_text("never read: .txt goes first")
+
+
+def _both(files, folder):
+    files.write_zip(folder)
+    files.write_txt(folder)
+    (folder / "img_align_celeba").mkdir()  # the zip file goes first
+
+
+def _order(files, folder):
+    order = np.random.default_rng(3).permutation(40)
+    shuffled = dataclasses.replace(
+        files,
+        attributes=[CELEB_A_ATTRIBUTES[i] for i in order],
+        values={
+            name: [row[i] for i in order] for name, row in reversed(list(files.values.items()))
+        },
+    )
+    shuffled.write_zip(folder)
+    shuffled.write_csv(folder)
+
+
+LAYOUTS = {
+    "nested zip": lambda files, folder: (
+        files.write_zip(folder, "img_align_celeba/img_align_celeba/"),
+        files.write_csv(folder, encoding="utf-8-sig"),
+    ),
+    "Windows zip": lambda files, folder: (
+        files.write_zip(folder, "img_align_celeba\\", junk=False),
+        files.write_txt(folder),
+    ),
+    "official folders": _official_folders,
+    "subfolder of its name": _inside("celeb_a_aligned"),
+    "subfolder of the stock name": _inside("celeb_a"),
+    "mark of byte order, CRLF and blank lines": _blank_lines,
+    "upper-case suffix": _upper_case,
+    "flat zip, txt and csv": _mixed,
+    "zip and folder": _both,
+    "columns and lines in another order": _order,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_one_data_set(files, prepared, manual, tmp_path, layout):
+    LAYOUTS[layout](files, manual)
+    prepare(NAME, data_dir=tmp_path / "data", manual_dir=manual)
+    assert described(tmp_path / "data") == described(prepared)
+
+
+class StockCelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What TFDS prepares under the name celeb_a, small."""
+
+    name = "celeb_a"
+    VERSION = tfds.core.Version("2.1.0")
+    files = None
+    named = False
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(218, 178, 3), encoding_format="jpeg"),
+            "landmarks": {"lefteye_x": np.int64, "lefteye_y": np.int64},
+            "attributes": dict.fromkeys(CELEB_A_ATTRIBUTES, np.bool_),
+            "identity": {"Identity_No": np.int64},
+        }
+        if self.named:
+            features["file_name"] = tfds.features.Text()
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(number) for number, split in enumerate(SPLITS)}
+
+    def _generate_examples(self, number):
+        for name, content in self.files.images.items():
+            if self.files.partition[name] == number:
+                signs = zip(CELEB_A_ATTRIBUTES, self.files.values[name], strict=True)
+                example = {
+                    "image": io.BytesIO(content),
+                    "landmarks": {"lefteye_x": 69, "lefteye_y": 111},
+                    "attributes": {attribute: sign > 0 for attribute, sign in signs},
+                    "identity": {"Identity_No": 1},
+                }
+                yield name, example | ({"file_name": name} if self.named else {})
+
+
+def write_stock(files, folder, monkeypatch, named=False, form="array_record"):
+    monkeypatch.setattr(StockCelebA, "files", files)
+    monkeypatch.setattr(StockCelebA, "named", named)
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder = StockCelebA(data_dir=folder, file_format=form)
+        builder.download_and_prepare()
+    shutil.rmtree(folder / "downloads", ignore_errors=True)
+    return pathlib.Path(builder.data_dir)
+
+
+@pytest.mark.parametrize("place", ["data_dir", "manual_dir"])
+def test_a_stock_data_set_is_a_source(files, prepared, manual, tmp_path, monkeypatch, place):
+    data_dir = tmp_path / "data"
+    write_stock(files, data_dir if place == "data_dir" else manual, monkeypatch)
+    where = {"data_dir": data_dir, "manual_dir": None if place == "data_dir" else manual}
+    for split in SPLITS:
+        found, expected = (load(NAME, split, **w) for w in (where, {"data_dir": prepared}))
+        # Names, hence the order, are others; the examples are the same.
+        for key in ("image", "attributes"):
+            rows = [sorted(a.tobytes() for a in arrays[key]) for arrays in (found, expected)]
+            assert rows[0] == rows[1]
+    source = prepare(NAME, **where).as_data_source("validation")
+    assert {source[i]["file_name"] for i in range(10)} == {
+        f"validation_{i:06d}".encode() for i in range(10)
+    }
+
+
+def test_names_in_a_stock_data_set_are_kept(files, prepared, tmp_path, monkeypatch):
+    write_stock(files, tmp_path / "data", monkeypatch, named=True)
+    prepare(NAME, data_dir=tmp_path / "data")
+    assert described(tmp_path / "data") == described(prepared)
+
+
+def test_stock_data_sets_that_cannot_be_used(files, tmp_path, manual, monkeypatch):
+    folder = write_stock(files, manual, monkeypatch)
+    info, features = folder / "dataset_info.json", folder / "features.json"
+    good = info.read_text(), features.read_text()
+    info.write_text(good[0].replace('"array_record"', '"tfrecord"'))
+    assert f"{folder} was prepared in the format tfrecord" in refused(manual, tmp_path)
+    info.write_text("{")
+    assert f"{info} is damaged" in refused(manual, tmp_path)
+    info.write_text(good[0])
+    features.write_text(good[1].replace("Smiling", "Grinning"))
+    assert "(Grinning, Smiling)" in refused(manual, tmp_path)
+    features.write_text(good[1])
+    shard = next(folder.glob("celeb_a-test*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    assert f"the test split in {folder} is damaged" in refused(manual, tmp_path)
+    shard.unlink()
+    assert f"{folder} lacks {shard.name}" in refused(manual, tmp_path, FileNotFoundError)
+
+
+# What is stored
+
+
+def test_splits_attributes_names_and_order(original, prepared):
+    for number, split in enumerate(SPLITS):
+        arrays = load(NAME, split, data_dir=prepared)
+        names = [name for name, belongs in original.partition.items() if belongs == number]
+        # TFDS sorts by the MD5 of the split's name and the example's name.
+        names.sort(key=lambda name: hashlib.md5(f"{split}{name}".encode()).digest())
+        assert {key: (a.shape[1:], a.dtype.name) for key, a in arrays.items()} == {
+            "image": ((64, 64, 3), "uint8"),
+            "attributes": ((40,), "int8"),
+            "index": ((), "int32"),
+        }
+        assert arrays["attributes"].tolist() == [original.values[name] for name in names]
+        source = prepare(NAME, data_dir=prepared).as_data_source(split)
+        found = [source[i]["file_name"].decode() for i in range(len(source))]
+        assert found == names
+        assert num_examples(f"{NAME}/64", split, data_dir=prepared) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "box"),
+    [
+        ("64", 64, (15, 40, 163, 188)),
+        ("32_crop_19_39_140", 32, (19, 39, 159, 179)),
+        ("178_crop_0_40_178", 178, (0, 40, 178, 218)),
+    ],
+)
+def test_the_crop_comes_first_and_is_resized(files, manual, tmp_path, config, size, box):
+    files.write_zip(manual)
+    files.write_txt(manual)
+    where = {"data_dir": tmp_path / "data", "manual_dir": manual}
+    arrays = load(f"{NAME}/{config}", "test", **where)
+    folder = tmp_path / "data" / NAME / config / "1.0.0"
+    source = tfds.builder_from_directory(folder).as_data_source("test")
+    assert len(source) == 10
+    for i, image in enumerate(arrays["image"]):
+        name = source[i]["file_name"].decode()
+        cropped = Image.open(io.BytesIO(files.images[name])).crop(box)
+        expected = np.asarray(cropped.resize((size, size), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(image, expected)
+    crop = [box[0], box[1], box[2] - box[0]]
+    assert metadata(f"{NAME}/{config}", **where)["crop"] == crop
+
+
+def test_what_is_outside_the_crop_has_no_share(files, manual, tmp_path):
+    picture = np.full((218, 178, 3), 255, np.uint8)
+    picture[40:188, 15:163] = 0
+    content = celeb_a_files.encode(Image.fromarray(picture), "PNG")  # without JPEG's blocks
+    files.images = dict.fromkeys(files.images, content)
+    files.write_zip(manual)
+    files.write_txt(manual)
+    arrays = load(NAME, "test", data_dir=tmp_path / "data", manual_dir=manual)
+    assert not arrays["image"].any()
+
+
+def test_grey_and_cmyk_become_rgb(files, manual, tmp_path):
+    picture = celeb_a_files.picture(0)
+    files.images["000006.jpg"] = celeb_a_files.encode(picture.convert("L"), quality=95)
+    files.images["000012.jpg"] = celeb_a_files.encode(picture.convert("CMYK"), quality=95)
+    files.write_zip(manual)
+    files.write_txt(manual)
+    builder = prepare(NAME, data_dir=tmp_path / "data", manual_dir=manual)
+    source = builder.as_data_source("test")
+    images = {e["file_name"].decode(): e["image"].astype(int) for e in source}
+    assert np.ptp(images["000006.jpg"], axis=-1).max() == 0
+    expected = celeb_a_files.picture(0).crop((15, 40, 163, 188)).resize((64, 64))
+    assert np.abs(images["000012.jpg"] - np.asarray(expected)).mean() < 4
+
+
+def test_it_needs_no_tensorflow(prepared):
+    load(NAME, "test", data_dir=prepared)
+    assert "tensorflow" not in sys.modules
+
+
+def test_what_is_prepared_needs_no_sources(prepared, monkeypatch):
+    monkeypatch.setattr(celeb_a.CelebAAligned, "collect_sources", None)
+    before = contents(prepared)
+    for name in (NAME, f"{NAME}/64", f"{NAME}/64_crop_15_40_148"):
+        prepare(name, data_dir=prepared)
+    assert contents(prepared) == before
+
+
+# Names with a configuration
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("", "malformed"),
+        ("big", "malformed"),
+        ("64x64", "malformed"),
+        ("64_crop_1_2", "malformed"),
+        ("64_crop_-1_2_3", "malformed"),
+        ("64/1.0.0", "malformed"),
+        ("\uff16\uff14", "malformed"),
+        ("064", "image size 064"),
+        ("0", "image size 0"),
+        ("9999", "image size 9999"),
+        ("64_crop_31_0_148", "leaves the image"),
+        ("64_crop_0_71_148", "leaves the image"),
+        ("64_crop_0_0_0", "leaves the image"),
+    ],
+)
+def test_malformed_configurations(tmp_path, config, words):
+    with pytest.raises(ValueError, match=f"^{NAME}: config {config!r}.*{words}.*expected"):
+        prepare(f"{NAME}/{config}", data_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mnist/64", "mnist/", "synthetic_faces/65"])
+def test_configurations_that_are_not_there(tmp_path, name):
+    base, _, config = name.partition("/")
+    with pytest.raises(ValueError, match=f"{base} has no configuration {config!r}; expected"):
+        prepare(name, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=rf"Did you mean '{NAME}'"):
+        prepare("celeba_aligned/64", data_dir=tmp_path)
+
+
+def test_builders_take_configurations_by_name(tmp_path):
+    builder = celeb_a.CelebAAligned(data_dir=tmp_path, config="32_crop_19_39_140")
+    assert builder.info.features["image"].shape == (32, 32, 3)
+    assert celeb_a.CelebAAligned(data_dir=tmp_path).builder_config.name == "64"
+
+
+# Bad input: text
+
+
+def _edit(name, old, new):
+    """Replaces text in one file, which must have it."""
+
+    def change(folder):
+        path = folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def _edit_line(name, number, edit):
+    def change(folder):
+        lines = (folder / name).read_text().splitlines()
+        lines[number - 1] = edit(lines[number - 1])
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+    return change
+
+
+ATTR, PART = "list_attr_celeba", "list_eval_partition"
+BAD_TXT = {
+    "a line too short": (
+        _edit_line(f"{ATTR}.txt", 5, lambda line: line[:-3]),
+        (f"{ATTR}.txt, line 5 (000003.jpg) is too short: it has 40 fields; expected 41",),
+    ),
+    "a line too long": (
+        _edit_line(f"{ATTR}.txt", 5, lambda line: line + " 1"),
+        (f"{ATTR}.txt, line 5 (000003.jpg) is too long: it has 42 fields; expected 41",),
+    ),
+    "another value": (
+        _edit_line(f"{ATTR}.txt", 62, lambda line: line[:-2] + " 0"),
+        (f"{ATTR}.txt, line 62 (000060.jpg): Young is '0'; expected -1 or 1",),
+    ),
+    "no number": (
+        _edit_line(f"{ATTR}.txt", 3, lambda line: line[:-2] + " x"),
+        ("line 3", "'x'"),
+    ),
+    "a name twice": (
+        _edit_line(f"{ATTR}.txt", 9, lambda line: line.replace("000007", "000002")),
+        (f"{ATTR}.txt, line 9: 000002.jpg stands in line 4 too",),
+    ),
+    "another count": (
+        _edit(f"{ATTR}.txt", "60\n", "61\n"),
+        (f"{ATTR}.txt has 60 lines of attributes; expected the 61",),
+    ),
+    "no count": (
+        _edit(f"{ATTR}.txt", "60\n", ""),
+        (f"{ATTR}.txt, line 1: '5_o_Clock", "expected the number of images"),
+    ),
+    "an unknown attribute": (
+        _edit(f"{ATTR}.txt", "Smiling", "Grinning"),
+        (f"{ATTR}.txt, line 2: Grinning: unknown; Smiling: absent",),
+    ),
+    "an attribute twice": (
+        _edit(f"{ATTR}.txt", "Smiling", "Young"),
+        (f"{ATTR}.txt, line 2: the attribute 'Young' stands there twice",),
+    ),
+    "an attribute too few": (
+        _edit(f"{ATTR}.txt", "Young", ""),
+        (f"{ATTR}.txt, line 2: Young: absent",),
+    ),
+    "an empty file": (
+        lambda folder: (folder / f"{ATTR}.txt").write_text(""),
+        (f"{ATTR}.txt, line 1: ''",),
+    ),
+    "no lines": (
+        _edit_line(f"{ATTR}.txt", 1, lambda line: "0"),
+        (f"{ATTR}.txt has 60 lines of attributes; expected the 0",),
+    ),
+    "no text": (
+        lambda folder: (folder / f"{ATTR}.txt").write_bytes(b"60\n\xff\xd8"),
+        (f"{ATTR}.txt, line 2: byte 0xff is no UTF-8",),
+    ),
+    "a path that leaves": (
+        _edit(f"{ATTR}.txt", "000004.jpg", "../04.jpg"),
+        (f"{ATTR}.txt, line 6: '../04.jpg' is no name of a file in the folder",),
+    ),
+    "a partition of 3": (
+        _edit(f"{PART}.txt", "000003.jpg 0", "000003.jpg 3"),
+        (f"{PART}.txt, line 3 (000003.jpg): partition is '3'; expected 0 or 1 or 2",),
+    ),
+    "a partition too short": (
+        _edit(f"{PART}.txt", "000003.jpg 0", "000003.jpg"),
+        (f"{PART}.txt, line 3 (000003.jpg) is too short",),
+    ),
+    "a name twice in the partition": (
+        _edit(f"{PART}.txt", "000003.jpg 0", "000002.jpg 0"),
+        (f"{PART}.txt, line 3: 000002.jpg stands in line 2 too",),
+    ),
+    "a name that the partition lacks": (
+        _edit(f"{PART}.txt", "000003.jpg 0\n", ""),
+        (f"{ATTR}.txt names 000003.jpg without a line in ", f"{PART}.txt;"),
+    ),
+    "a name that the attributes lack": (
+        _edit(f"{PART}.txt", "000001.jpg 0\n", "000001.jpg 0\n999999.jpg 0\n"),
+        (f"{PART}.txt names 999999.jpg without a line in ", f"{ATTR}.txt;"),
+    ),
+    "no train split": (
+        lambda folder: (folder / f"{PART}.txt").write_text(
+            (folder / f"{PART}.txt").read_text().replace(" 0\n", " 2\n")
+        ),
+        ("no image belongs to the train split",),
+    ),
+}
+BAD_CSV = {
+    "a line too short": (
+        _edit_line(f"{ATTR}.csv", 4, lambda line: line.rpartition(",")[0]),
+        (f"{ATTR}.csv, line 4 (000003.jpg) is too short: it has 40 fields; expected 41",),
+    ),
+    "another value": (
+        _edit_line(f"{ATTR}.csv", 61, lambda line: line.rpartition(",")[0] + ",0"),
+        (f"{ATTR}.csv, line 61 (000060.jpg): Young is '0'",),
+    ),
+    "no header": (
+        _edit_line(f"{ATTR}.csv", 1, lambda line: ""),
+        (f"{ATTR}.csv, line 2: the attribute",),
+    ),
+    "a stray quote": (
+        _edit_line(f"{ATTR}.csv", 4, lambda line: '"000003.jpg"x' + line[10:]),
+        (f"{ATTR}.csv, line 4: no line of a CSV file",),
+    ),
+    "an unknown attribute": (
+        _edit(f"{ATTR}.csv", "Smiling", "Grinning"),
+        (f"{ATTR}.csv, line 1: Grinning: unknown; Smiling: absent",),
+    ),
+    "no header in the partition": (
+        _edit(f"{PART}.csv", "image_id,partition", ""),
+        (f"{PART}.csv, line 2: '000001.jpg,0'; expected the header",),
+    ),
+    "a partition of 3": (
+        _edit(f"{PART}.csv", "000003.jpg,0", "000003.jpg,3"),
+        (f"{PART}.csv, line 4 (000003.jpg): partition is '3'",),
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_TXT)
+def test_bad_txt_files(files, manual, tmp_path, bad):
+    change, parts = BAD_TXT[bad]
+    files.write_zip(manual)
+    files.write_txt(manual)
+    change(manual)
+    text = refused(manual, tmp_path)
+    for part in parts:
+        assert part in text
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("bad", BAD_CSV)
+def test_bad_csv_files(files, manual, tmp_path, bad):
+    change, parts = BAD_CSV[bad]
+    files.write_folder(manual)
+    files.write_csv(manual)
+    change(manual)
+    text = refused(manual, tmp_path)
+    for part in parts:
+        assert part in text
+    assert not (tmp_path / "data").exists()
+
+
+# Bad input: files
+
+
+@pytest.mark.parametrize("missing", ["img_align_celeba.zip", f"{ATTR}.txt", f"{PART}.txt"])
+@pytest.mark.parametrize("download", [False, True])
+def test_missing_files(files, manual, tmp_path, missing, download):
+    files.write_zip(manual)
+    files.write_txt(manual)
+    (manual / missing).unlink()
+    text = refused(manual, tmp_path, FileNotFoundError, download=download)
+    assert text.startswith(f"{NAME}: {missing} (or ")
+    assert f"manual_dir={str(manual)!r}" in text
+    assert "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in text
+
+
+def test_missing_folders(tmp_path):
+    text = refused(None, tmp_path, FileNotFoundError)
+    for part in ("img_align_celeba.zip", f"{ATTR}.txt", f"{PART}.txt", "manual_dir=None"):
+        assert part in text
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "nowhere", tmp_path / "file"):
+        assert "is no folder" in refused(path, tmp_path, FileNotFoundError)
+
+
+@pytest.mark.parametrize("length", [0, 10, 0.5, -1])
+def test_a_truncated_zip(files, manual, tmp_path, length):
+    files.write_txt(manual)
+    path = files.write_zip(manual)
+    whole = path.read_bytes()
+    length = int(length * len(whole)) if length == 0.5 else length
+    path.write_bytes(whole[:length])
+    if length == -1:  # the last byte is the length of a comment: nothing is lost
+        path.write_bytes(whole[:-22])
+    text = refused(manual, tmp_path)
+    assert f"{path} is a truncated or damaged zip file of " in text
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_zip_that_lost_its_start(files, manual, tmp_path):
+    files.write_txt(manual)
+    path = files.write_zip(manual)
+    path.write_bytes(path.read_bytes()[5000:])
+    assert str(path) in refused(manual, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "member", ["../000001.jpg", "/000001.jpg", "img_align_celeba/../../x.jpg", "..\\x.jpg", "C:\\x"]
+)
+def test_a_member_that_leaves_the_folder(files, manual, tmp_path, member):
+    files.write_txt(manual)
+    path = files.write_zip(manual)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, files.images["000001.jpg"])
+    text = refused(manual, tmp_path)
+    assert f"{path}, member {member!r} is a path that leaves the folder" in text
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_names_without_images_and_images_without_lines(files, manual, tmp_path, as_zip):
+    files.write_txt(manual)
+    removed = [files.images.pop(f"00000{i}.jpg") for i in range(1, 6)]
+    place = files.write_zip(manual) if as_zip else files.write_folder(manual)
+    text = refused(manual, tmp_path)
+    few = "000001.jpg, 000002.jpg, 000003.jpg and 2 more"
+    assert f"{ATTR}.txt names {few} without an image in {place};" in text
+    shutil.rmtree(place, ignore_errors=True)
+    place.unlink(missing_ok=True)
+    files.images |= {f"00000{i}.jpg": data for i, data in enumerate(removed, 1)}
+    files.images["777777.jpg"] = removed[0]
+    place = files.write_zip(manual) if as_zip else files.write_folder(manual)
+    text = refused(manual, tmp_path)
+    assert f"{place} holds 777777.jpg without a line in {manual / ATTR}.txt;" in text
+
+
+def test_an_image_twice(files, manual, tmp_path):
+    files.write_txt(manual)
+    path = files.write_zip(manual)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("other/000001.jpg", files.images["000001.jpg"])
+    text = refused(manual, tmp_path)
+    assert f"{path} holds 000001.jpg twice, as img_align_celeba/000001.jpg and as other/" in text
+
+
+def absurd_jpeg(content):
+    """A JPEG whose header says 65,000 pixels a side."""
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + (65_000).to_bytes(2, "big") * 2 + content[at + 4 :]
+
+
+def long_png(width, height=1):
+    """A PNG file whose header says that size."""
+    content = celeb_a_files.encode(Image.new("L", (8, 1)), "PNG")
+    header = content[12:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    header += content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+
+
+BAD_IMAGES = {
+    "truncated": (lambda content: content[:-100], "does not decode (image file is truncated"),
+    "half": (lambda content: content[:300], "does not decode ("),
+    "empty": (lambda content: b"", "does not decode: its 0 bytes"),
+    "a page": (
+        lambda content: b"<!DOCTYPE html>",
+        "does not decode: its 15 bytes, the first of them 3c 21 44 4f,",
+    ),
+    "absurd": (absurd_jpeg, "has absurd dimensions ("),
+    "long": (lambda _: long_png(10_001), "has absurd dimensions (10001x1)"),
+    "large": (lambda _: long_png(10_000, 10_000), "has absurd dimensions (10000x10000)"),
+    "another size": (
+        lambda _: celeb_a_files.encode(celeb_a_files.picture(0, (178, 217))),
+        "is 178x217; expected 178x218",
+    ),
+    "16 bits": (
+        lambda _: celeb_a_files.encode(Image.new("I;16", (178, 218)), "PNG"),
+        "has pixels of mode I;16",
+    ),
+}
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+@pytest.mark.parametrize("bad", BAD_IMAGES)
+def test_bad_images_end_the_preparation(files, manual, tmp_path, bad, as_zip):
+    damage, words = BAD_IMAGES[bad]
+    files.images["000017.jpg"] = damage(files.images["000017.jpg"])
+    files.write_txt(manual)
+    place = files.write_zip(manual) if as_zip else files.write_folder(manual)
+    text = refused(manual, tmp_path)
+    where = f"{place}, member img_align_celeba/" if as_zip else f"{place}/"
+    assert f"{where}000017.jpg {words}" in text
+    assert "skip_bad_images=True" in text
+
+
+def store(files, manual):
+    """Writes the images uncompressed."""
+    path = manual / "img_align_celeba.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.images.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_wrong_sum_in_the_zip(files, manual, tmp_path):
+    files.write_txt(manual)
+    path = store(files, manual)
+    at = path.read_bytes().index(files.images["000017.jpg"]) + 1000
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert f"{path}, member 000017.jpg cannot be unpacked (Bad CRC-32" in refused(manual, tmp_path)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_file_of_absurd_length_is_not_read(files, manual, tmp_path, monkeypatch, as_zip):
+    files.images["000017.jpg"] += bytes(100_000)
+    files.write_txt(manual)
+    if as_zip:
+        files.write_zip(manual)
+    else:
+        files.write_folder(manual)
+    monkeypatch.setattr(image_files, "_MAX_BYTES", 100_000)
+    length = len(files.images["000017.jpg"])
+    assert f"000017.jpg has {length} bytes; expected at most 100000" in refused(manual, tmp_path)
+
+
+def test_bad_images_are_skipped_and_counted(files, original, prepared, manual, tmp_path):
+    bad = ["000002.jpg", "000006.jpg", "000008.jpg", "000013.jpg", "000017.jpg"]
+    for name, kind in zip(bad, ("truncated", "a page", "absurd", "long", "16 bits"), strict=True):
+        files.images[name] = BAD_IMAGES[kind][0](files.images[name])
+    files.write_folder(manual)
+    files.write_csv(manual)
+    where = {"data_dir": tmp_path / "data", "manual_dir": manual}
+    with pytest.warns(
+        UserWarning, match=f"{NAME}: left out 5 images that cannot be used: "
+    ) as caught:
+        builder = prepare(NAME, skip_bad_images=True, **where)
+    assert len(caught) == 1
+    assert "000002.jpg does not decode (image file is truncated" in str(caught[0].message)
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    numbers = [original.partition[name] for name in original.images if name not in bad]
+    assert sizes == {split: numbers.count(number) for number, split in enumerate(SPLITS)}
+    described = metadata(NAME, data_dir=tmp_path / "data")
+    assert described["num_skipped_images"] == 5
+    assert sorted(described["skipped_images"]) == bad
+    kept = load(NAME, "validation", **where)["image"]
+    whole = load(NAME, "validation", data_dir=prepared)["image"]
+    rows = {image.tobytes() for image in whole}
+    assert all(image.tobytes() in rows for image in kept)
+    with warnings.catch_warnings(action="error"):
+        load(NAME, "test", data_dir=tmp_path / "data")
+
+
+def test_a_split_without_a_good_image(files, manual, tmp_path):
+    for name, number in files.partition.items():
+        if number == 1:
+            files.images[name] = b""
+    files.write_zip(manual)
+    files.write_txt(manual)
+    text = refused(manual, tmp_path, skip_bad_images=True)
+    assert "not one of the 10 images of the validation split can be used" in text
+
+
+# Interruptions
+
+
+def test_an_interrupted_preparation_leaves_nothing(files, prepared, manual, tmp_path, monkeypatch):
+    files.write_zip(manual)
+    files.write_txt(manual)
+    where = {"data_dir": tmp_path / "data", "manual_dir": manual}
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_files, "square_pixels", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(NAME, **where)
+    assert [path.name for path in contents(tmp_path / "data")] == [".1.0.0.lock"]
+    prepare(NAME, **where)
+    assert described(tmp_path / "data") == described(prepared)
+
+
+def test_what_a_killed_preparation_left_is_removed(files, prepared, manual, tmp_path):
+    files.write_zip(manual)
+    files.write_txt(manual)
+    folder = tmp_path / "data" / NAME / "64"
+    left, other = folder / "incomplete.ABC123_1.0.0", folder / "incomplete.ABC123_9.9.9"
+    for path in (left, other):
+        path.mkdir(parents=True)
+        (path / "half.array_record").write_bytes(b"half")
+    prepare(NAME, data_dir=tmp_path / "data", manual_dir=manual)
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_the_progress_bars_know_their_ends(files, manual, tmp_path, capfd):
+    files.write_zip(manual)
+    files.write_txt(manual)
+    prepare(NAME, data_dir=tmp_path / "data", manual_dir=manual)
+    captured = capfd.readouterr()
+    for split, size in (("train", 40), ("validation", 10), ("test", 10)):
+        assert re.search(rf"Generating {split} examples\.\.\..*0/{size} ", captured.err)
+    assert captured.out == ""
+
+
+def test_few_images_wait_for_the_writer(original, monkeypatch, tmp_path):
+    """However many there are, decoding runs only a window ahead."""
+    builder = celeb_a.CelebAAligned(data_dir=tmp_path)
+    read = []
+
+    def examples():
+        for name, content in list(original.images.items()) * 20:
+            read.append(name)
+            yield attribute_images.RawExample(name, np.zeros(40, np.int8), content, name)
+
+    monkeypatch.setattr(attribute_images, "_MAX_THREADS", 2)
+    results = builder._decoded(examples())
+    for used in range(1, 101):
+        next(results)
+        assert len(read) - used < 2 * attribute_images._IN_FLIGHT
+    results.close()
+
+
+# Metadata and statistics
+
+
+@pytest.fixture
+def garments(tmp_path, monkeypatch):
+    """Where a Fashion-MNIST of thirty black images with a noisy corner is prepared."""
+    folder = tmp_path / "garments"
+    folder.mkdir()
+    images, labels = np.zeros((30, 28, 28), np.uint8), np.zeros(30, np.uint8)
+    images[:, :14, :14] = np.random.default_rng(0).integers(0, 256, (30, 14, 14))
+    sums = []
+    for stem in mnist._STEMS:
+        array = images if "images" in stem else labels
+        header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+        (folder / stem).write_bytes(header + array.tobytes())
+        sums.append(hashlib.sha256(header + array.tobytes()).hexdigest())
+    monkeypatch.setitem(mnist._SHA256, "fashion_mnist", tuple(sums))
+    return {"data_dir": tmp_path / "data", "manual_dir": folder}
+
+
+def test_metadata(prepared, garments):
+    assert metadata(NAME, data_dir=prepared) == {
+        "attributes": list(CELEB_A_ATTRIBUTES),
+        "image_size": 64,
+        "crop": [15, 40, 148],
+        "num_skipped_images": 0,
+        "skipped_images": {},
+    }
+    assert metadata("fashion_mnist", **garments) == {}
+
+
+def test_statistics_are_those_of_the_train_split(prepared, tmp_path, monkeypatch):
+    images = load(NAME, "train", data_dir=prepared)["image"] / 255
+    monkeypatch.setattr(decoded, "decoded", None)  # they were computed when it was prepared
+    statistics = pixel_statistics(NAME, data_dir=prepared)
+    assert {key: (a.shape, a.dtype.name) for key, a in statistics.items()} == {
+        "mean": ((64, 64, 3), "float32"),
+        "deviation": ((64, 64, 3), "float32"),
+    }
+    np.testing.assert_allclose(statistics["mean"], images.mean(0), rtol=1e-6)
+    expected = np.maximum(images.std(0), 1 / 255)
+    np.testing.assert_allclose(statistics["deviation"], expected, rtol=1e-6)
+
+
+def test_statistics_of_grey_images_and_their_floor(garments):
+    statistics = pixel_statistics("fashion_mnist", **garments)
+    images = load("fashion_mnist", "train", **garments)["image"] / 255
+    np.testing.assert_allclose(statistics["mean"], images.mean(0), rtol=1e-6)
+    assert (statistics["mean"][:14, :14] > 0.1).all()
+    corner, rest = statistics["deviation"][:14, :14], statistics["deviation"][14:]
+    np.testing.assert_allclose(corner, images.std(0)[:14, :14], rtol=1e-6)
+    assert (rest == np.float32(1 / 255)).all()
+
+
+def test_statistics_do_not_cancel():
+    images = np.full((3000, 2, 2, 3), 255, np.uint8)
+    images[0, 0, 0] = 0
+    statistics = decoded._measure(images)
+    assert statistics["deviation"][0, 0, 0] == np.float32(images[:, 0, 0, 0].std() / 255)
+    assert (statistics["deviation"][1] == np.float32(1 / 255)).all()
+    assert (statistics["mean"][1] == 1).all()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "stale"])
+def test_bad_statistics_are_computed_again(prepared, tmp_path, damage):
+    data_dir = shutil.copytree(prepared, tmp_path / "own")
+    expected = pixel_statistics(NAME, data_dir=data_dir)
+    path = data_dir / NAME / "64" / "1.0.0" / "train.pixel_statistics.npz"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    else:
+        wrong = {key: array + 1 for key, array in expected.items()}
+        decoded._keep_copy(path, "of other files", wrong)
+    found = pixel_statistics(NAME, data_dir=data_dir)
+    for key in ("mean", "deviation"):
+        np.testing.assert_array_equal(found[key], expected[key])
+    builder = prepare(NAME, data_dir=data_dir)
+    specs = {key: (array.shape, array.dtype) for key, array in expected.items()}
+    assert decoded._read_copy(path, decoded._fingerprint(builder, "train"), specs) is not None
+
+
+def test_what_has_no_statistics(tmp_path, prepared, monkeypatch):
+    builder = prepare(NAME, data_dir=prepared)
+    splits = [info for name, info in builder.info.splits.items() if name != "train"]
+    builder.info.set_splits(tfds.core.SplitDict(splits))
+    monkeypatch.setattr(descriptions, "prepare", lambda name: builder)
+    with pytest.raises(ValueError, match=f"{NAME} has no statistics.*train split.*uint8"):
+        pixel_statistics(NAME)
+
+
+# The command
+
+
+def test_the_command_skips_bad_images(files, manual, tmp_path):
+    files.images["000017.jpg"] = b""
+    files.write_zip(manual)
+    files.write_txt(manual)
+    command = [
+        sys.executable,
+        str(ROOT / "experiments" / "prepare_data.py"),
+        f"--dataset={NAME}/32",
+        f"--manual_dir={manual}",
+        f"--data_dir={tmp_path / 'data'}",
+        "--skip_bad_images",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"{NAME}/32 is prepared in " in done.stdout
+    assert "(train 40, validation 9, test 10)" in done.stdout
+    assert "left out, because they cannot be used: 1 (000017.jpg does not" in done.stdout
+
+
+def test_every_name_is_known():
+    assert {NAME, "image_attributes", "synthetic_faces"} <= set(loading._BUILDERS)
