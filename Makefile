@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/mnist_jmvae_kl_$(EPOCHS)_epochs
 PICTURE := $(RUN)/figures/label_to_image.png
+FACES := runs/synthetic_faces_jmvae_kl
+
+FACE_FIGURES := reconstructions attributes average_faces random_faces attribute_latent edits
 
 # One test process a core, four at most; a file's fixtures are made once.
 WORKERS := -n auto --maxprocesses=4 --dist loadfile
@@ -15,7 +18,7 @@ WORKERS := -n auto --maxprocesses=4 --dist loadfile
 export TFDS_DATA_DIR ?= $(CURDIR)/.data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format typecheck bench clean
+.PHONY: help setup train faces test test-all lint format typecheck bench clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +40,17 @@ train: $(READY) ## Trains JMVAE-kl on MNIST for EPOCHS (5), evaluates it, draws 
 	$(BIN)/python experiments/evaluate.py --workdir=$(RUN) --num_samples=100 --num_examples=1000
 	@echo "wrote $(PICTURE): digits generated from labels"
 	@echo "wrote $(RUN): config.json, metrics.jsonl, TensorBoard events, checkpoints/"
+
+faces: $(READY) ## Trains JMVAE-kl on synthetic faces, evaluates it, draws and edits faces
+	$(BIN)/python experiments/train.py --config=experiments/configs/synthetic_faces.py:jmvae_kl \
+	  --workdir=$(FACES)
+	mkdir -p $(FACES)/figures
+	for figure in $(FACE_FIGURES); do \
+	  $(BIN)/python experiments/figures.py --figure=$$figure --workdirs=$(FACES) \
+	    --out=$(FACES)/figures/$$figure.png || exit 1; \
+	done
+	$(BIN)/python experiments/evaluate.py --workdir=$(FACES) --num_samples=10 --coherence
+	@echo "wrote $(FACES)/figures: $(FACE_FIGURES)"
 
 test: $(READY) ## Runs the tests, but for the slow ones
 	$(BIN)/python -m pytest -q $(WORKERS)

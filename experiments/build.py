@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 import jmvae_jax as jm
@@ -25,6 +24,7 @@ from experiments.models import (
     build_transforms,
     choose,
 )
+from experiments.recipe import build_optimizer, build_rates, check_config
 from jmvae_jax import data, parallel, training
 from jmvae_jax.data import transforms as stored_transforms
 from jmvae_jax.objectives.loss import LossFn
@@ -50,6 +50,7 @@ class Experiment:
       adversary: the discriminator, or None.
       optimizers: Optax's chains; a model without adversary has that of the encoders alone.
       learning_rate: of the encoders, as a function of the step.
+      showing: modality -> function from what the model reads and draws to pixels.
       weights: weights of the objective as functions of the step.
       steps_per_epoch, num_steps: of the run.
     """
@@ -60,6 +61,7 @@ class Experiment:
     adversary: jm.objectives.Adversary | None
     optimizers: GroupOptimizers
     learning_rate: Schedule
+    showing: Mapping[str, Callable[[Any], Any]]
     weights: Mapping[str, Schedule]
     steps_per_epoch: int
     num_steps: int
@@ -78,50 +80,6 @@ class Experiment:
         return () if self.adversary is None else training.ADVERSARIAL_METRICS
 
 
-def check_config(config: ConfigDict) -> None:
-    """Raises ValueError for a number that no run can have."""
-    train = config.train
-    above_0 = ("epochs", "batch_size", "steps_per_dispatch", "log_every", "keep_checkpoints")
-    from_0 = ("validate_every", "checkpoint_every", "clip_norm", "clip_value")
-    lowest = dict.fromkeys(above_0, 1) | dict.fromkeys(from_0, 0)
-    for name, bound in lowest.items():
-        if not train[name] >= bound:
-            raise ValueError(f"train.{name}={train[name]}: expected at least {bound}")
-    rates = {"train.learning_rate": train.learning_rate}
-    for group in ("generator", "discriminator"):
-        if "adversary" in config:
-            name = f"{group}_learning_rate"
-            rates[f"adversary.{name}"] = config.adversary[name]
-    for name, rate in rates.items():
-        if not rate > 0:
-            raise ValueError(f"{name}={rate}: expected more than 0")
-    if not 0 <= train.average_decay < 1:
-        raise ValueError(f"train.average_decay={train.average_decay}: expected [0, 1)")
-    if config.model.latent_dim < 1:
-        raise ValueError(f"model.latent_dim={config.model.latent_dim}: expected at least 1")
-
-
-def limit_norm(limit: float) -> optax.GradientTransformation:
-    """`optax.clip_by_global_norm`, by one factor for all elements instead of a division each."""
-
-    def project(grads: Any, params: Any) -> Any:
-        return optax.projections.projection_l2_ball(grads, limit)
-
-    return optax.stateless(project)
-
-
-def build_optimizer(config: ConfigDict, rate: Schedule) -> optax.GradientTransformation:
-    """The paper's chain: limit the norm, clip the elements, Adam."""
-    train = config.train
-    parts = []
-    if train.clip_norm:
-        parts.append(limit_norm(train.clip_norm))
-    if train.clip_value:
-        parts.append(optax.clip(train.clip_value))
-    parts.append(optax.adam(rate, b1=train.adam_b1, b2=train.adam_b2, eps=train.adam_eps))
-    return optax.chain(*parts)
-
-
 def build(
     config: ConfigDict, num_examples: int, statistics: Statistics = types.MappingProxyType({})
 ) -> Experiment:
@@ -137,16 +95,7 @@ def build(
     model = build_model(config)
     steps_per_epoch = data.num_steps(num_examples, train.batch_size)
     num_steps = train.epochs * steps_per_epoch
-    peaks = [train.learning_rate] * 3
-    if "adversary" in config:
-        peaks[1:] = (
-            config.adversary.generator_learning_rate,
-            config.adversary.discriminator_learning_rate,
-        )
-    rates = [
-        schedules.learning_rate(train.schedule, peak, num_steps, train.schedule_warmup_fraction)
-        for peak in peaks
-    ]
+    rates = build_rates(config, num_steps)
     weights = {"beta": schedules.beta_warmup(train.epochs, steps_per_epoch, train.warmup_fraction)}
     if "alpha" in config.objective:
         alpha = float(config.objective.alpha)
@@ -159,6 +108,7 @@ def build(
         adversary=build_adversary(config, model),
         optimizers=GroupOptimizers(*(build_optimizer(config, rate) for rate in rates)),
         learning_rate=rates[0],
+        showing=build_showing(config, statistics),
         weights=weights,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
@@ -274,7 +224,7 @@ class Run:
         `model.apply`.
       state: the whole training state.
       config: the run's configuration.
-      transforms: modality -> transform of stored values.
+      transforms, showing: as in `Experiment`.
       statistics: what it keeps of its data set, see `load_statistics`.
     """
 
@@ -283,12 +233,8 @@ class Run:
     state: TrainState
     config: ConfigDict
     transforms: Mapping[str, stored_transforms.Transform]
+    showing: Mapping[str, Callable[[Any], Any]]
     statistics: Statistics
-
-    def pixels(self, name: str, values: Any) -> Any:
-        """Values of an image modality, as the model reads and draws them, as pixels in [0, 1]."""
-        showing = build_showing(self.config, self.statistics)
-        return showing[name](values) if name in showing else values
 
     @property
     def title(self) -> str:
@@ -318,4 +264,12 @@ def load_run(workdir: str | pathlib.Path) -> Run:
             f"experiments/train.py --workdir={workdir}"
         )
     state = restored[1]
-    return Run(experiment.model, state.variables, state, config, experiment.transforms, statistics)
+    return Run(
+        model=experiment.model,
+        variables=state.variables,
+        state=state,
+        config=config,
+        transforms=experiment.transforms,
+        showing=experiment.showing,
+        statistics=statistics,
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import jmvae_jax as jm
 from experiments import build, scores
 from experiments.judge import TrainedJudge
-from experiments.pictures import image_modalities
+from experiments.pictures import image_modalities, pixels
 from jmvae_jax import evaluation
 from jmvae_jax.data.transforms import EVALUATION_SEED, apply_transforms, unit_interval
 
@@ -194,7 +194,7 @@ def _images(
         images = jm.generate(
             run.model, run.variables, keys[rows], some, targets=(image,), num_samples=samples
         )[image]
-        parts.append(np.asarray(run.pixels(image, images[0] if given else images)))
+        parts.append(pixels(run.showing, image, images[0] if given else images))
     return np.concatenate(parts)
 
 
@@ -203,7 +203,7 @@ def _images_at_mean(run: build.Run, given: Mapping[str, jax.Array], image: str) 
     for start in range(0, len(next(iter(given.values()))), BLOCK):
         some = {name: values[start : start + BLOCK] for name, values in given.items()}
         found = jm.predict(run.model, run.variables, some, targets=(image,))[image]
-        parts.append(np.asarray(run.pixels(image, found)))
+        parts.append(pixels(run.showing, image, found))
     return np.concatenate(parts)
 
 

@@ -64,7 +64,10 @@ def main() -> None:
     )
     print(f"cropped to {crop.chosen}: {crop.left},{crop.top},{crop.side}")
     print(f"attributes that are read: {attribute_words(names, np.asarray(found.inferred[0]))}")
-    row = [run.pixels(image, part[0]) for part in (stored, found.before, found.after, found.result)]
+    row = [
+        pictures.pixels(run.showing, image, part[0])
+        for part in (stored, found.before, found.after, found.result)
+    ]
     columns = ("portrait", "average face", "changed", "result")
     title = ", ".join(f"{name}={value:g}" for name, value in changes)
     grid = plotting.Grid(np.stack(row)[None], ("",), columns, title=f"{run.title}: {title}")

@@ -120,7 +120,7 @@ class Faces:
         found = evaluation.average_image(
             self.run.model, self.run.variables, values, image=image, attributes=attributes
         )
-        return np.asarray(self.run.pixels(image, found))
+        return pictures.pixels(self.run.showing, image, found)
 
     def examples(self) -> dict[str, jax.Array]:
         """The first examples of the split, as the model reads them."""
@@ -142,7 +142,7 @@ def attributes(faces: Faces, out: pathlib.Path) -> None:
     assert name is not None
     inferred = jm.predict(run.model, run.variables, {image: batch[image]}, targets=(name,))[name]
     signs = np.where(np.asarray(inferred) < 0, -1.0, 1.0)
-    columns = [np.asarray(run.pixels(image, batch[image])), faces.average(signs)]
+    columns = [pictures.pixels(run.showing, image, batch[image]), faces.average(signs)]
     columns += [faces.average(values) for values in faces.changed(signs)]
     best = np.argsort(-np.asarray(inferred), axis=1)[:, :5]
     words = ["\n".join(faces.names[i].replace("_", " ") for i in row) for row in best]
@@ -159,7 +159,7 @@ def edits(faces: Faces, out: pathlib.Path) -> None:
     name = scores.attribute_modality(run)
     assert name is not None
     batch = faces.examples()
-    columns = [np.asarray(run.pixels(image, batch[image]))]
+    columns = [pictures.pixels(run.showing, image, batch[image])]
     for change, value in faces.changes:
         found = evaluation.edit(
             run.model,
@@ -169,7 +169,7 @@ def edits(faces: Faces, out: pathlib.Path) -> None:
             image=image,
             attributes=name,
         )
-        columns.append(np.asarray(run.pixels(image, found.result)))
+        columns.append(pictures.pixels(run.showing, image, found.result))
     grid = plotting.Grid(
         np.stack(columns, axis=1), ("",) * len(columns[0]), ("example", *_lines(faces))
     )
@@ -198,7 +198,7 @@ def random_faces(faces: Faces, out: pathlib.Path) -> None:
         q = _posterior(faces, values)
         z = q.mean + jnp.sqrt(ZETA * q.variance) * noise
         likelihood = call_method(run.model, run.variables, "decode", z)[image]
-        columns.append(np.asarray(run.pixels(image, likelihood.mean)))
+        columns.append(pictures.pixels(run.showing, image, likelihood.mean))
     grid = plotting.Grid(
         np.stack(columns, axis=1), ("",) * faces.count, ("random\nattributes", *_lines(faces))
     )

@@ -63,7 +63,9 @@ def first_batch(run: build.Run, count: int) -> dict[str, jax.Array]:
 def drawn(run: build.Run, given: Sequence[str]) -> plotting.Grid:
     """Images from each class of a label, or from the prior."""
     key, count = jax.random.key(_SEED.value), _NUM_SAMPLES.value
-    return pictures.drawn(run.model, run.variables, key, {}, given, image_of(run), count, run.title)
+    return pictures.drawn(
+        run.model, run.variables, key, {}, given, image_of(run), count, run.title, run.showing
+    )
 
 
 def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
@@ -103,11 +105,10 @@ def reconstructions(runs: Sequence[build.Run], out: pathlib.Path) -> None:
         image = image_of(run)
         batch = first_batch(run, 12)
         if not rows:
-            rows.append(np.asarray(batch[image]))
+            rows.append(pictures.pixels(run.showing, image, batch[image]))
             names.append("test image")
-        rows.append(
-            np.asarray(jm.predict(run.model, run.variables, batch, targets=(image,))[image])
-        )
+        found = jm.predict(run.model, run.variables, batch, targets=(image,))[image]
+        rows.append(pictures.pixels(run.showing, image, found))
         names.append(run.title)
     title = "Reconstructions: mean of p(image | z) at the mean of the posterior"
     plotting.save_grids(out, [plotting.Grid(np.stack(rows), names)], title)
@@ -132,7 +133,7 @@ def interpolation(runs: Sequence[build.Run], out: pathlib.Path) -> None:
         if len(next(iter(batch.values()))) % 2:
             raise ValueError(f"num_examples={len(batch[image_of(run)])}: expected an even number")
         args = (run.model, run.variables, batch, image_of(run), _NUM_SAMPLES.value)
-        grids.append(pictures.interpolations(*args, run.title))
+        grids.append(pictures.interpolations(*args, run.title, run.showing))
     plotting.save_grids(out, grids, "Between test examples: the line between posterior means")
 
 

@@ -50,7 +50,17 @@ def main() -> None:
     key = jax.random.key(_SEED.value)
     source = f"q(z | {', '.join(given)})" if given else "the prior p(z)"
     title = f"{run.title}: {target} from {source}"
-    args = (run.model, run.variables, key, batch, given, target, _NUM_SAMPLES.value, title)
+    args = (
+        run.model,
+        run.variables,
+        key,
+        batch,
+        given,
+        target,
+        _NUM_SAMPLES.value,
+        title,
+        run.showing,
+    )
     plotting.save_grids(out, [pictures.drawn(*args)])
     print(f"wrote {out}")
 

@@ -10,7 +10,6 @@ on two CPU cores, on synthetic faces in two.
 
 import dataclasses
 import fcntl
-import functools
 import json
 import pathlib
 import sys
@@ -46,10 +45,11 @@ RECIPE: Mapping[str, Any] = {
 ATTRIBUTES_RECIPE: Mapping[str, Any] = {
     "version": 1,
     "channels": (16, 32, 64, 64),
-    "hidden": 256,
+    "hidden": 128,
+    "center": 0.5,  # taken from the pixels
     "epochs": 8,
-    "batch_size": 100,
-    "learning_rate": 1e-3,
+    "batch_size": 64,
+    "learning_rate": 2e-3,
     "seed": 0,
 }
 REQUIRED = {"mnist": ("grey", 0.985), "synthetic_faces/64": ("balanced_accuracy", 0.95)}
@@ -142,7 +142,7 @@ def load_judge(dataset: str, data_dir: str | None = None, **options: Any) -> Tra
     restored = Checkpoints(folder / "parameters").restore(target)
     if restored is None:
         raise FileNotFoundError(f"{folder} has lost its parameters: remove the folder")
-    judge = TrainedJudge(_read(network, restored[1]), kept["accuracy"])
+    judge = TrainedJudge(_read(network, restored[1], task), kept["accuracy"])
     config = getattr(builder, "builder_config", None)
     name = f"{builder.name}/{config.name}" if config else builder.name
     form, least = REQUIRED.get(name, ("", 0.0))
@@ -161,8 +161,12 @@ def _kept(folder: pathlib.Path, task: Task) -> dict[str, Any] | None:
     return kept if kept.get("recipe") == _plain(task.recipe) else None
 
 
-def _read(network: Classifier, variables: Any) -> evaluation.Judge:
-    read: evaluation.Judge = functools.partial(network.apply, variables)  # type: ignore[assignment]
+def _read(network: Classifier, variables: Any, task: Task) -> evaluation.Judge:
+    center = task.recipe.get("center", 0.0)
+
+    def read(images: jax.Array) -> Any:
+        return network.apply(variables, images - center)
+
     return read
 
 
@@ -185,7 +189,7 @@ def _train_and_keep(
     network = task.network(outputs)
     print("training the judge of images, once for this data set", flush=True)
     variables = _train(network, train, task)
-    accuracy = _accuracy(_read(network, variables), task, test, described)
+    accuracy = _accuracy(_read(network, variables, task), task, test, described)
     Checkpoints(folder / "parameters").save(0, variables)  # one place: the next recipe replaces it
     kept = {
         "recipe": _plain(task.recipe),
@@ -234,7 +238,7 @@ def _train(network: Classifier, stored: Mapping[str, np.ndarray], task: Task) ->
     share = size // len(task.forms)
 
     def loss(variables: Any, pixels: jax.Array, wanted: jax.Array) -> jax.Array:
-        logits, _ = _read(network, variables)(pixels)
+        logits, _ = _read(network, variables, task)(pixels)
         return task.loss(logits, wanted).mean()
 
     def step(carry: Any, rows: jax.Array) -> tuple[Any, None]:

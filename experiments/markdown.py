@@ -40,14 +40,18 @@ def markdown(table: Mapping[str, Any]) -> str:
     """The table as people read it."""
     kind = TABLES[table["table"]]
     rows, columns = table["rows"], list(kind.quantities)
+    source = ""
+    if any(row.paper for row in kind.rows.values()):
+        source = (
+            f", the paper's figure ({kind.epochs} epochs) in brackets; a star marks one that is "
+            "quoted from memory of the paper"
+        )
     parts = [
         f"# {table['table']}: {table['epochs']} epochs, K = {table['num_samples']:,}, "
         f"{table['num_examples']:,} test examples" + (" (smoke)" if table["smoke"] else ""),
         f"    {table['command']}",
         f"x is the image, w the {kind.condition}. Log-likelihoods are in nats, mean ± standard "
-        "error over the examples, the paper's figure "
-        f"({kind.epochs} epochs) in brackets; a star marks one that is quoted "
-        'from memory of the paper. "Multiple": draws of q(z|x,w); "single": draws of the encoder '
+        f'error over the examples{source}. "Multiple": draws of q(z|x,w); "single": draws of the encoder '
         f"of what is given, or of the image or {kind.condition} alone. Conditionals are estimates, "
         "not bounds; an effective sample size (table.json) near 1 means a loose one.",
     ]

@@ -138,7 +138,7 @@ def build_adversary(
         return None
     entry = config.adversary
     adversary = jm.objectives.Adversary(
-        networks.ConvDiscriminator(config.model.width, config.model.hidden),
+        networks.ConvDiscriminator(entry.width, config.model.hidden),
         image=entry.image,
         latent=entry.latent,
         reconstruction_weight=entry.reconstruction_weight,

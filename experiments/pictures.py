@@ -1,6 +1,7 @@
 """Pictures of a model: what it makes of test examples, and what it draws from a part of them."""
 
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,14 @@ import numpy as np
 import jmvae_jax as jm
 from jmvae_jax import evaluation
 from jmvae_jax.plotting import Grid
+
+Showing = Mapping[str, Callable[[Any], Any]]
+"""Modality -> function from what a model reads and draws to pixels in [0, 1]; others are pixels."""
+
+
+def pixels(showing: Showing, name: str, values: Any) -> np.ndarray:
+    """Values of an image modality as pixels in [0, 1]."""
+    return np.asarray(showing[name](values) if name in showing else values)
 
 
 def image_modalities(model: jm.MultimodalModel) -> list[str]:
@@ -27,12 +36,16 @@ def is_one_label(model: jm.MultimodalModel, given: Sequence[str]) -> bool:
 
 
 def reconstructions(
-    model: jm.MultimodalModel, variables: Any, batch: Mapping[str, Any], target: str
+    model: jm.MultimodalModel,
+    variables: Any,
+    batch: Mapping[str, Any],
+    target: str,
+    showing: Showing = types.MappingProxyType({}),
 ) -> Grid:
     """Examples above, and below the mean of p(target | z) at the posterior's mean."""
     predicted = jm.predict(model, variables, batch, targets=(target,))[target]
-    images = np.stack([np.asarray(batch[target]), np.asarray(predicted)])
-    return Grid(images, ("example", "model"))
+    images = [pixels(showing, target, values) for values in (batch[target], predicted)]
+    return Grid(np.stack(images), ("example", "model"))
 
 
 def drawn(
@@ -44,6 +57,7 @@ def drawn(
     target: str,
     num_samples: int,
     title: str = "",
+    showing: Showing = types.MappingProxyType({}),
 ) -> Grid:
     """Means of p(target | z) at draws of z: one row for each thing that is given.
 
@@ -54,7 +68,9 @@ def drawn(
         images = jm.generate(
             model, variables, key, {}, targets=(target,), num_samples=num_samples * num_samples
         )[target]
-        square = np.asarray(images).reshape(num_samples, num_samples, *images.shape[1:])
+        square = pixels(showing, target, images).reshape(
+            num_samples, num_samples, *images.shape[1:]
+        )
         return Grid(square, ("",) * num_samples, title=title)
     if is_one_label(model, given):
         classes = model.modalities[given[0]].shape[0]
@@ -66,10 +82,12 @@ def drawn(
     images = jm.generate(
         model, variables, key, conditions, targets=(target,), num_samples=num_samples
     )[target]
-    columns = [np.asarray(images).swapaxes(0, 1)]
+    columns = [pixels(showing, target, images).swapaxes(0, 1)]
     shape = model.modalities[target].shape
     shown = [
-        np.asarray(conditions[n])[:, None] for n in given if model.modalities[n].shape == shape
+        pixels(showing, n, conditions[n])[:, None]
+        for n in given
+        if model.modalities[n].shape == shape
     ]
     row_label = f"given {' and '.join(given)}"
     return Grid(np.concatenate(shown + columns, 1), names, title=title, row_label=row_label)
@@ -82,6 +100,7 @@ def interpolations(
     target: str,
     num_steps: int,
     title: str = "",
+    showing: Showing = types.MappingProxyType({}),
 ) -> Grid:
     """From each even row of `batch` to the odd row after it: the line between posterior means.
 
@@ -91,22 +110,30 @@ def interpolations(
     images = evaluation.interpolate(
         model, variables, first, second, targets=(target,), num_steps=num_steps
     )[target]
-    ends = [np.asarray(end[target])[:, None] for end in (first, second)]
-    row = np.concatenate([ends[0], np.asarray(images).swapaxes(0, 1), ends[1]], axis=1)
+    ends = [pixels(showing, target, end[target])[:, None] for end in (first, second)]
+    between = pixels(showing, target, images).swapaxes(0, 1)
+    row = np.concatenate([ends[0], between, ends[1]], axis=1)
     names = ("example", *(f"{share:.2g}" for share in np.linspace(0, 1, num_steps)), "example")
     return Grid(row, ("",) * len(row), names, title=title, column_label="share of the way")
 
 
 def validation_grids(
-    model: jm.MultimodalModel, variables: Any, batch: Mapping[str, Any]
+    model: jm.MultimodalModel,
+    variables: Any,
+    batch: Mapping[str, Any],
+    showing: Showing = types.MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """Name -> images for TensorBoard: reconstructions, and images drawn from each label."""
+    """Name -> images for TensorBoard: reconstructions, images from each label, from the prior."""
     grids = {}
     for target in image_modalities(model):
-        grids[f"reconstruction/{target}"] = reconstructions(model, variables, batch, target).images
+        rows = reconstructions(model, variables, batch, target, showing)
+        grids[f"reconstruction/{target}"] = rows.images
+        given: list[tuple[str, ...]] = [] if model.conditions else [()]
         for name in model.modalities:
             if is_one_label(model, (name,)) and model.conditions in ((), (name,)):
-                key = jax.random.key(0)
-                grid = drawn(model, variables, key, batch, (name,), target, 8)
-                grids[f"{name}_to_{target}"] = grid.images
+                given.append((name,))
+        for names in given:
+            key = jax.random.key(0)
+            grid = drawn(model, variables, key, batch, names, target, 8, showing=showing)
+            grids[f"{'_'.join(names) or 'prior'}_to_{target}"] = grid.images
     return grids

@@ -54,7 +54,7 @@ class Validation:
     """Terms of the validation split, and pictures for TensorBoard."""
 
     def __init__(self, config: ConfigDict, experiment: build.Experiment):
-        self.model = experiment.model
+        self.model, self.showing = experiment.model, experiment.showing
         self.stored = build.load_split(config, config.data.validation_split)
         self.step = training.make_eval_step(
             experiment.loss_fn, experiment.transforms, experiment.weights
@@ -71,7 +71,7 @@ class Validation:
             jax.device_get(self.step(state, stored, weight))
             for stored, weight in data.padded_batches(self.stored, size)
         ]
-        grids = pictures.validation_grids(self.model, state.variables, self.pictured)
+        grids = pictures.validation_grids(self.model, state.variables, self.pictured, self.showing)
         for name, images in grids.items():
             log.image(name, step, plotting.tile(images))
         return {name: float(sum(part[name] for part in sums)) / count for name in sums[0]}

@@ -84,11 +84,12 @@ def model_config(plain: str, width: float, latent_dim: int) -> ConfigDict:
     return model
 
 
-def adversary_config(plain: str, learning_rate: float) -> ConfigDict:
+def adversary_config(plain: str, width: float, learning_rate: float) -> ConfigDict:
     """The discriminator beside the model, and how the generator is trained against it."""
     adversary = ConfigDict()
     adversary.image = "image"
     adversary.conditions = ("attributes",) if plain == "cvae" else ()
+    adversary.width = width  # of the discriminator
     adversary.latent = "prior"  # of the fake draws; or uniform, as in the authors' code
     adversary.reconstruction_weight = 1.0
     adversary.generator_learning_rate = learning_rate
@@ -109,7 +110,7 @@ def base_config(name: str, width: float, sizes: dict[str, int]) -> ConfigDict:
     if plain == "jmvae_kl":
         config.objective.alpha = 0.1
     config.data = common.data_config(
-        f"celeb_a_aligned/{sizes['image_size']}", "train", "validation[:2000]"
+        f"celeb_a_aligned/{sizes['image_size']}", "train", "validation[:10%]"
     )
     config.train = common.train_config()
     config.train.epochs = 100
@@ -120,7 +121,7 @@ def base_config(name: str, width: float, sizes: dict[str, int]) -> ConfigDict:
     config.train.clip_value = 0.0
     config.train.warmup_fraction = 0.2
     if name in ADVERSARIAL:
-        config.adversary = adversary_config(plain, config.train.learning_rate)
+        config.adversary = adversary_config(plain, width, config.train.learning_rate)
     return config
 
 
@@ -134,9 +135,9 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
 
 
 def shrink(config: ConfigDict) -> None:
-    """Two epochs of two hundred rows."""
-    config.data.train_split = "train[:200]"
-    config.data.validation_split = "validation[:50]"
+    """Two epochs of a hundred rows."""
+    config.data.train_split = "train[:100]"
+    config.data.validation_split = "validation[:10]"
     config.train.epochs = 2
-    config.train.batch_size = 50
+    config.train.batch_size = 25
     config.train.log_every = 2

@@ -15,23 +15,30 @@ from ml_collections import ConfigDict
 from experiments.configs import celeb_a, common
 
 VARIANTS = celeb_a.VARIANTS
-EPOCHS = 6
+EPOCHS = 5
 SIZES = {"latent_dim": 64, "image_size": 64}
 
 
 def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     """The configuration of a variant; see the module's docstring."""
     name, smoke, sizes = common.parse_variant(variant, VARIANTS, "jmvae_kl", SIZES)
-    config = celeb_a.base_config(name, 1 / 16 if smoke else 1 / 8, sizes)
+    config = celeb_a.base_config(name, 1 / 16 if smoke else 1 / 4, sizes)
     config.data.dataset = f"synthetic_faces/{sizes['image_size']}"
     config.data.validation_split = "validation"
     config.modalities.image.likelihood = "normal"
-    config.modalities.image.likelihood_options = {"scale": 1.0}
     if "attributes" in config.modalities:
-        config.modalities.attributes.likelihood_options = {"scale": 0.2}
+        config.modalities.attributes.likelihood_options = {"scale": 0.1}
     config.train.epochs = EPOCHS
-    config.train.learning_rate = 1e-3
-    config.train.adam_b1 = 0.9
+    config.train.batch_size = 16
+    config.train.learning_rate = 2e-3
+    config.train.schedule = "cosine"
+    config.train.log_every = 250
+    config.train.steps_per_dispatch = 50
+    if "adversary" in config:
+        config.adversary.width = config.model.width / 2
+        config.adversary.reconstruction_weight = 0.01
+        config.adversary.generator_learning_rate = 2e-3
+        config.adversary.discriminator_learning_rate = 5e-4
     if smoke:
         celeb_a.shrink(config)
         config.data.dataset += "_small"

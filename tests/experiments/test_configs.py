@@ -5,8 +5,9 @@ import optax
 import pytest
 
 from experiments import build, workdir
-from experiments.configs import mnist
+from experiments.configs import celeb_a, mnist, synthetic_faces
 from jmvae_jax import training
+from jmvae_jax.training import schedules
 from jmvae_jax.training.checkpoints import Checkpoints
 
 COUNTS = {
@@ -42,6 +43,72 @@ def test_every_variant_builds_and_traces(variant, smoke):
         assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == COUNTS[variant]
 
 
+FACES_COUNTS = {
+    # Sums of the parts that the paper gives, see `test_conv`; the discriminator apart.
+    "jmvae_kl": 6_974_528 + 6_166_080 + 415_488 + 2_236_291 + 2_647_080,
+    "jmvae_zero": 6_974_528 + 2_236_291 + 2_647_080,
+    "jmvae_gan": 6_974_528 + 6_166_080 + 415_488 + 2_236_291 + 2_647_080,
+}
+DISCRIMINATOR = 5_904_065
+
+
+def face_statistics(size):
+    moments = np.zeros((size, size, 3), np.float32)
+    return {"image/mean": moments, "image/deviation": moments + 1}
+
+
+@pytest.mark.parametrize("variant", celeb_a.VARIANTS)
+def test_every_variant_of_faces_builds_and_traces(variant):
+    config = synthetic_faces.get_config(variant + ",smoke")
+    experiment = build.build(config, 1000, face_statistics(64))
+    state = jax.eval_shape(lambda: build.initial_state(config, experiment))
+    size = config.train.batch_size
+    stored = {
+        "image": jax.ShapeDtypeStruct((size, 64, 64, 3), jnp.uint8),
+        "attributes": jax.ShapeDtypeStruct((size, 40), jnp.int8),
+    }
+    step = training.make_train_step(
+        experiment.update(),
+        key=jax.random.key(0),
+        batch_size=size,
+        transforms=experiment.transforms,
+        weights=experiment.weights,
+        learning_rate=experiment.learning_rate,
+    )
+    batch = {name: stored[name] for name in config.modalities}
+    after, metrics = jax.eval_shape(step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert {"loss", "elbo", "rate", "reconstruction/image", "beta"} <= set(metrics)
+    assert set(experiment.further_metrics) <= set(metrics)
+    assert ("discriminator/loss" in metrics) is variant.endswith("_gan")
+    assert bool(state.adversary) is variant.endswith("_gan")
+
+
+@pytest.mark.parametrize("variant", FACES_COUNTS)
+def test_the_networks_of_celeb_a_are_the_papers(variant):
+    config = celeb_a.get_config(variant)
+    experiment = build.build(config, 1000, face_statistics(64))
+    state = jax.eval_shape(lambda: build.initial_state(config, experiment))
+
+    def size(tree):
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    assert size(state.params) == FACES_COUNTS[variant]
+    assert size(state.adversary) == (DISCRIMINATOR if variant == "jmvae_gan" else 0)
+
+
+def test_the_default_of_celeb_a_is_the_papers_recipe():
+    config = celeb_a.get_config("jmvae_gan")
+    train = config.train
+    assert (train.epochs, train.batch_size, train.warmup_fraction) == (100, 100, 0.2)
+    assert (train.learning_rate, train.adam_b1, config.model.latent_dim) == (1e-4, 0.5, 128)
+    assert config.modalities.image.likelihood == "normal_channel_mean"
+    assert config.objective.alpha == 0.1
+    assert config.adversary.conditions == ()
+    assert celeb_a.get_config("cvae_gan").adversary.conditions == ("attributes",)
+    assert celeb_a.get_config("jmvae_kl,image_size=128").data.dataset == "celeb_a_aligned/128"
+
+
 def test_the_default_is_the_papers_recipe():
     config = mnist.get_config()
     assert config.variant == "jmvae_kl"
@@ -62,7 +129,7 @@ def test_the_default_is_the_papers_recipe():
 def test_the_optimiser_is_the_papers_chain(size):
     keys = jax.random.split(jax.random.key(0), 2)
     grads = {"a": size * jax.random.normal(keys[0], (7, 3)), "b": jnp.full(4, size)}
-    rate = build.schedules.learning_rate("constant", 1e-3, 10)
+    rate = schedules.learning_rate("constant", 1e-3, 10)
     ours = build.build_optimizer(mnist.get_config(), rate)
     paper = optax.chain(optax.clip_by_global_norm(5.0), optax.clip(1.0), optax.adam(1e-3, eps=1e-4))
     states = [ours.init(grads), paper.init(grads)]
@@ -110,6 +177,29 @@ def test_a_bad_value_is_named(key, value, words):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=words):
         build.build(config, 1000)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("modalities.image.encoder", "cnov", r"image\.encoder='cnov': expected 'conv' or sizes"),
+        ("adversary.latent", "normal", "latent='normal'"),
+        ("adversary.generator_learning_rate", 0.0, r"adversary\.generator_learning_rate=0"),
+        ("adversary.image", "attributs", "image='attributs': the model generates"),
+        ("modalities.image.likelihood_options", {"scal": 1.0}, "has no setting 'scal'"),
+        ("modalities.image.likelihood_options", {"loc": 1.0}, "has no setting 'loc'"),
+    ],
+)
+def test_a_bad_value_of_faces_is_named(key, value, words):
+    config = synthetic_faces.get_config("jmvae_gan,smoke")
+    with config.unlocked():
+        parent, _, leaf = key.rpartition(".")
+        part = config
+        for name in parent.split("."):
+            part = part[name]
+        part[leaf] = value
+    with pytest.raises(ValueError, match=words):
+        build.build(config, 1000, face_statistics(64))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import tables
+from experiments.markdown import markdown
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 RESULTS = EXPERIMENTS / "results"
@@ -47,7 +48,7 @@ def test_every_figure_of_the_readmes_table_stands_in_its_file():
 @pytest.mark.parametrize("epochs", TABLES)
 def test_a_committed_table_is_whole_and_its_markdown_is_its_own(epochs):
     table = table_of(epochs)
-    assert (TABLES[epochs] / "table.md").read_text() == tables.markdown(table)
+    assert (TABLES[epochs] / "table.md").read_text() == markdown(table)
     assert table["failed"] == {}
     head = ("mnist", epochs, 1000, 10_000, 1000, False)
     names = ("table", "epochs", "num_samples", "num_examples", "num_images", "smoke")

@@ -8,8 +8,10 @@ import zoo
 
 from experiments import reproduce, tables, workdir
 from experiments.configs import mnist
+from experiments.markdown import markdown
 from experiments.scores import name_of, variation_of_information
 
+MNIST = tables.TABLES["mnist"]
 SHARE = {"share": 0.5, "stderr": 0.01, "count": 100, "per_class": []}
 COHERENCE = {
     "label_to_image": SHARE,
@@ -56,17 +58,17 @@ def test_the_rows_are_the_papers_systems_with_its_recipe():
         "jmvae_kl_1",
     ]
     for name, row in tables.MNIST_ROWS.items():
-        config = row.config(500, smoke=False)
+        config = MNIST.config(name, 500, smoke=False)
         expected = mnist.get_config(row.variant)
         if row.variant == "jmvae_kl":
             expected.objective.alpha = float(name.rpartition("_")[2])
         assert config.to_dict() == expected.to_dict()
-        assert row.paper.keys() <= tables.QUANTITIES.keys()
+        assert row.paper.keys() <= MNIST.quantities.keys()
 
 
 def test_the_papers_figures_are_those_of_its_table():
     t, c, m, a, low = "table", "code", "memory", "memory, about", "memory, low"
-    columns = list(tables.QUANTITIES)[:5]
+    columns = list(MNIST.quantities)[:5]
     assert columns == [
         "log p(x,w)",
         "log p(x) multiple",
@@ -97,8 +99,7 @@ def test_time_is_added_up_over_the_rows_of_training(tmp_path):
 
 
 def entry_of(tmp_path, name, likelihoods, vi=()):
-    row = tables.MNIST_ROWS[name]
-    folder = run_folder(tmp_path / name, row.config(50, smoke=False))
+    folder = run_folder(tmp_path / name, MNIST.config(name, 50, smoke=False))
     results = {
         "step": 30_000,
         "seconds": 90.0,
@@ -106,7 +107,7 @@ def entry_of(tmp_path, name, likelihoods, vi=()):
         "variation_of_information": list(vi),
         "coherence": COHERENCE,
     }
-    return tables.entry(row, folder, results)
+    return tables.entry(MNIST, name, folder, results)
 
 
 def jmvae_entry(tmp_path, name="jmvae_kl_0.1"):
@@ -153,7 +154,7 @@ def test_differences_are_paired_over_the_examples():
         "jmvae_kl_0.1": {name: hard.astype(np.float32), "other": hard},
         "vae": {"other": hard},
     }
-    (found,) = tables.differences(values)
+    (found,) = tables.differences(MNIST, values)
     assert (found["quantity"], found["first"], found["second"]) == (
         "log p(x,w)",
         "jmvae_zero",
@@ -189,7 +190,7 @@ def test_the_markdown_says_ours_the_papers_and_how_sure(tmp_path):
         ],
         "failed": {"cmma": "train.py: exit status 1: disk full"},
     }
-    text = tables.markdown(table)
+    text = markdown(table)
     assert "# mnist: 50 epochs, K = 1,000, 10,000 test examples" in text
     lines = text.splitlines()
     (row,) = [line for line in lines if line.startswith("| jmvae_kl_0.1 | -87.00")]
@@ -207,6 +208,64 @@ def test_the_markdown_says_ours_the_papers_and_how_sure(tmp_path):
         table_lines = text.partition(part)[2].split("##")[0].strip().splitlines()
         widths = {line.replace(r"\|", "").count("|") for line in table_lines if line[:1] == "|"}
         assert len(widths) == 1
+
+
+READ = {
+    "accuracy": 0.9,
+    "balanced_accuracy": 0.875,
+    "average_precision": 0.8,
+    "stderr": 0.0025,
+    "count": 10,
+    "per_attribute": {},
+}
+
+
+def face_entry(tmp_path, name, conditional):
+    folder = run_folder(tmp_path / name, tables.TABLES["faces"].config(name, 5, smoke=False))
+    number = {"estimate": 120.0, "stderr": 4.0, "num_images": 10}
+    sets = ["from_attributes"] if conditional else ["from_attributes", "from_prior"]
+    x, w = ["image"], ["attributes"]
+    results = {
+        "step": 100,
+        "seconds": 60.0,
+        "log_likelihood": [likelihood(x, w, x + w, -13_000.0)],
+        "variation_of_information": [],
+        "coherence": {
+            "attributes_to_image": READ,
+            "attributes_to_image_at_mean": READ | {"balanced_accuracy": 0.9},
+            "sharpness": {"real": number | {"estimate": 2800.0}} | dict.fromkeys(sets, number),
+            "frechet_distance": dict.fromkeys(sets, number | {"estimate": 7.0}),
+        },
+    }
+    if not conditional:
+        results["attributes"] = READ
+    return tables.entry(tables.TABLES["faces"], name, folder, results)
+
+
+def test_the_markdown_of_faces_says_what_is_drawn_and_of_what_density(tmp_path):
+    rows = {
+        name: face_entry(tmp_path, name, name == "cvae_gan") for name in ("jmvae_kl", "cvae_gan")
+    }
+    head = {"table": "faces", "epochs": 5, "num_samples": 10, "num_examples": 4, "smoke": False}
+    text = markdown({**head, "command": "python", "rows": rows, "differences": [], "failed": {}})
+    assert "synthetic drawings" in text
+    assert "the sum over pixels and channels: a density (`normal`)" in text
+    assert "in brackets" not in text
+    assert "| jmvae_kl | 0.8750 ± 0.0025 | 0.8750 ± 0.0025 | 0.9000 ± 0.0025 | 0.8000 |" in text
+    assert "| cvae_gan |  | 0.8750 ± 0.0025 | 0.9000 ± 0.0025 |  |" in text
+    assert "| jmvae_kl | 120 ± 4 | 120 ± 4 | 7 ± 4 | 7 ± 4 | 0.4, 1.0 |" in text
+    assert "| cvae_gan | 120 ± 4 |  | 7 ± 4 |  | 0.4, 1.0 |" in text
+    assert "that of real test images is 2800" in text
+
+
+def test_celeb_a_has_the_papers_second_table():
+    rows = tables.TABLES["celeb_a"].rows
+    assert rows["jmvae_gan"].paper["log p(x|w) single"] == (-4852.23, "memory")
+    assert rows["vae_gan"].paper == {"log p(x) single": (-4439.30, "memory")}
+    assert "normal_channel_mean" in tables.TABLES["celeb_a"].remark
+    assert set(rows) == set(tables.TABLES["faces"].rows)
+    for name in rows:
+        assert tables.TABLES["celeb_a"].config(name, 7, smoke=True).train.epochs == 7
 
 
 # Scores and finished rows
@@ -249,8 +308,8 @@ REQUEST = reproduce.Request("mnist", 3, 10, 4, 20, smoke=False)
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """A table's folder with one finished row."""
-    monkeypatch.setattr(reproduce, "num_steps", lambda row, request: 600 * request.epochs)
-    config = tables.MNIST_ROWS["vae"].config(3, smoke=False)
+    monkeypatch.setattr(reproduce, "num_steps", lambda name, request: 600 * request.epochs)
+    config = MNIST.config("vae", 3, smoke=False)
     run = run_folder(tmp_path / "rows" / "vae", config)
     results = {
         "step": 1800,

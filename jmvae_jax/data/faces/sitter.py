@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from jmvae_jax.data.face_attributes import ATTRIBUTES
+from jmvae_jax.data.faces.attributes import ATTRIBUTES
 
 # One uniform number each. New ones go to the end: the others keep their values.
 NUISANCES = (

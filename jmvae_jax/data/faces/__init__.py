@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageFilter
 
-from jmvae_jax.data import face_hair, face_parts
-from jmvae_jax.data.face_attributes import ATTRIBUTES, VISIBLE_ATTRIBUTES, sample_attributes
-from jmvae_jax.data.face_shapes import Layers
-from jmvae_jax.data.face_sitter import NUISANCES, Sitter, seat, wheel
+from jmvae_jax.data.faces import hair, parts
+from jmvae_jax.data.faces.attributes import ATTRIBUTES, VISIBLE_ATTRIBUTES, sample_attributes
+from jmvae_jax.data.faces.shapes import Layers
+from jmvae_jax.data.faces.sitter import NUISANCES, Sitter, seat, wheel
 
 __all__ = [
     "ATTRIBUTES",
@@ -34,21 +34,21 @@ _BLUR = 1.15 / 64  # radius of the blur, in widths of a picture
 _SEED_TAG = 64_206  # keeps these streams apart from others of the same seed
 
 _PAINTERS = (
-    face_hair.paint_back_hair,
-    face_parts.paint_body,
-    face_hair.paint_neckwear,
-    face_parts.paint_head,
-    face_parts.paint_skin,
-    face_hair.paint_beard,
-    face_hair.paint_moustache,
-    face_parts.paint_mouth,
-    face_parts.paint_eyes,
-    face_parts.paint_nose,
-    face_hair.paint_hair,
-    face_parts.paint_brows,
-    face_hair.paint_hat,
-    face_hair.paint_glasses,
-    face_hair.paint_jewels,
+    hair.paint_back_hair,
+    parts.paint_body,
+    hair.paint_neckwear,
+    parts.paint_head,
+    parts.paint_skin,
+    hair.paint_beard,
+    hair.paint_moustache,
+    parts.paint_mouth,
+    parts.paint_eyes,
+    parts.paint_nose,
+    hair.paint_hair,
+    parts.paint_brows,
+    hair.paint_hat,
+    hair.paint_glasses,
+    hair.paint_jewels,
 )
 
 

@@ -1,13 +1,13 @@
 """The parts of a drawn portrait that everyone has: body, head, skin, eyes, nose, mouth.
 
 Each function paints onto the layers of N portraits. The numbers in it are places, widths and radii
-in the coordinates of `face_shapes`, and factors of colours.
+in the coordinates of `shapes`, and factors of colours.
 """
 
 import numpy as np
 
-from jmvae_jax.data.face_shapes import Layers, ellipse, mirrored, points, ribbon, smooth
-from jmvae_jax.data.face_sitter import (
+from jmvae_jax.data.faces.shapes import Layers, ellipse, mirrored, points, ribbon, smooth
+from jmvae_jax.data.faces.sitter import (
     CHIN,
     IRIS_TONES,
     MAKEUP_TONES,

@@ -1,12 +1,12 @@
 """What not everyone in a drawn portrait has: hair, beard, hat, glasses, jewels, necktie.
 
-As in `face_parts`, numbers are places, widths and radii, and factors of colours.
+As in `parts`, numbers are places, widths and radii, and factors of colours.
 """
 
 import numpy as np
 
-from jmvae_jax.data.face_parts import EYE, SIDES
-from jmvae_jax.data.face_shapes import (
+from jmvae_jax.data.faces.parts import EYE, SIDES
+from jmvae_jax.data.faces.shapes import (
     Layers,
     ellipse,
     join,
@@ -16,7 +16,7 @@ from jmvae_jax.data.face_shapes import (
     ring,
     smooth,
 )
-from jmvae_jax.data.face_sitter import FRAME_TONES, JEWEL_TONES, Sitter, mix, pick, wheel
+from jmvae_jax.data.faces.sitter import FRAME_TONES, JEWEL_TONES, Sitter, mix, pick, wheel
 
 _WHITE, _DARK = np.array([250.0, 250, 250]), np.array([26.0, 20, 24])
 _LONG = 4.0  # hair that reaches below this height has locks beside the face

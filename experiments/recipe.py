@@ -1,0 +1,68 @@
+"""From a configuration to numbers that are checked, learning rates and optimisers."""
+
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from jmvae_jax.training import schedules
+from jmvae_jax.training.schedules import Schedule
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ValueError for a number that no run can have."""
+    train = config.train
+    above_0 = ("epochs", "batch_size", "steps_per_dispatch", "log_every", "keep_checkpoints")
+    from_0 = ("validate_every", "checkpoint_every", "clip_norm", "clip_value")
+    lowest = dict.fromkeys(above_0, 1) | dict.fromkeys(from_0, 0)
+    for name, bound in lowest.items():
+        if not train[name] >= bound:
+            raise ValueError(f"train.{name}={train[name]}: expected at least {bound}")
+    rates = {"train.learning_rate": train.learning_rate}
+    for group in ("generator", "discriminator"):
+        if "adversary" in config:
+            name = f"{group}_learning_rate"
+            rates[f"adversary.{name}"] = config.adversary[name]
+    for name, rate in rates.items():
+        if not rate > 0:
+            raise ValueError(f"{name}={rate}: expected more than 0")
+    if not 0 <= train.average_decay < 1:
+        raise ValueError(f"train.average_decay={train.average_decay}: expected [0, 1)")
+    if config.model.latent_dim < 1:
+        raise ValueError(f"model.latent_dim={config.model.latent_dim}: expected at least 1")
+
+
+def limit_norm(limit: float) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm`, by one factor for all elements instead of a division each."""
+
+    def project(grads: Any, params: Any) -> Any:
+        return optax.projections.projection_l2_ball(grads, limit)
+
+    return optax.stateless(project)
+
+
+def build_optimizer(config: ConfigDict, rate: Schedule) -> optax.GradientTransformation:
+    """The paper's chain: limit the norm, clip the elements, Adam."""
+    train = config.train
+    parts = []
+    if train.clip_norm:
+        parts.append(limit_norm(train.clip_norm))
+    if train.clip_value:
+        parts.append(optax.clip(train.clip_value))
+    parts.append(optax.adam(rate, b1=train.adam_b1, b2=train.adam_b2, eps=train.adam_eps))
+    return optax.chain(*parts)
+
+
+def build_rates(config: ConfigDict, num_steps: int) -> list[Schedule]:
+    """Learning rates of encoders, generator and discriminator as functions of the step."""
+    train = config.train
+    peaks = [train.learning_rate] * 3
+    if "adversary" in config:
+        peaks[1:] = (
+            config.adversary.generator_learning_rate,
+            config.adversary.discriminator_learning_rate,
+        )
+    return [
+        schedules.learning_rate(train.schedule, peak, num_steps, train.schedule_warmup_fraction)
+        for peak in peaks
+    ]

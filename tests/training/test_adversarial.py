@@ -1,0 +1,228 @@
+"""Three updates for each batch: who moves, what each sees, and whose statistics stay."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jmvae_jax as jm
+from jmvae_jax import parallel, training
+from jmvae_jax.networks import ConvDecoder, ConvDiscriminator, ConvEncoder
+from jmvae_jax.objectives import Adversary
+from jmvae_jax.objectives.adversarial import split_parameters
+
+ROWS = 8
+SHAPE = (8, 8, 3)
+WEIGHTS = {"alpha": 0.1, "beta": 0.5}
+STILL = optax.set_to_zero()
+
+
+def model_of(axis_name=None):
+    """A JMVAE-kl of small images and attributes with batch norm in every network."""
+    shared = {"norm": "batch", "axis_name": axis_name}
+    encoder = ConvEncoder(width=0.1, hidden=20, **shared)
+    words = jm.MLP((6, 6), **shared)
+    return jm.JMVAE(
+        latent_dim=2,
+        trunk=jm.MLP((8,)),
+        modalities={
+            "image": jm.Modality(
+                SHAPE, "normal", ConvDecoder(SHAPE, width=0.1, **shared), encoder, encoder
+            ),
+            "attributes": jm.Modality((4,), "normal_tanh", words, words, words),
+        },
+    )
+
+
+def adversary(**options):
+    return Adversary(ConvDiscriminator(width=0.1, hidden=20), "image", **options)
+
+
+@functools.cache
+def batch():
+    keys = jax.random.split(jax.random.key(0), 2)
+    level = jnp.arange(ROWS)[:, None, None, None] / 2.0
+    return {
+        "image": level + (1 + level) * jax.random.normal(keys[0], (ROWS, *SHAPE)),
+        "attributes": jnp.where(jax.random.bernoulli(keys[1], 0.5, (ROWS, 4)), 1.0, -1.0),
+    }
+
+
+def pieces(optimizers, axis_name=None, **options):
+    model, seen = model_of(axis_name), adversary(**options)
+    variables = model.init(jax.random.key(1), batch())
+    state = training.create_adversarial_state(
+        model, variables, seen, optimizers, jax.random.key(2), batch()
+    )
+    loss_fn = jm.make_loss_fn(model, jm.jmvae_kl)
+    return state, training.AdversarialUpdate(model, loss_fn, seen, optimizers, axis_name)
+
+
+def row_keys():
+    return jm.distributions.example_keys(jax.random.key(5), jnp.arange(ROWS))
+
+
+def after(optimizers, **options):
+    state, update = pieces(training.GroupOptimizers(*optimizers), **options)
+    new, metrics = jax.jit(lambda s: update(s, row_keys(), batch(), WEIGHTS, None))(state)
+    return state, new, metrics
+
+
+def groups(state):
+    """The three groups of parameters."""
+    return (*split_parameters(model_of(), "image", state.params), state.adversary)
+
+
+def moved(one, other):
+    return [
+        any(bool(jnp.any(x != y)) for x, y in zip(*map(jax.tree.leaves, pair), strict=True))
+        for pair in zip(groups(one), groups(other), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_each_optimiser_moves_its_own_group_and_no_other(number):
+    optimizers = [STILL] * 3
+    optimizers[number] = optax.sgd(0.1)
+    old, new, _ = after(optimizers)
+    assert moved(old, new) == [i == number for i in range(3)]
+
+
+def test_the_first_update_is_that_of_the_bound_and_its_statistics_stay():
+    old, new, metrics = after([optax.sgd(0.1)] * 3)
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    loss_fn = jm.make_loss_fn(model_of(), jm.jmvae_kl)
+    gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (loss, (_, statistics)), grads = gradient(
+        old.params, old.model_state, fold(row_keys(), 0), batch(), weights=WEIGHTS
+    )
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, new.model_state, statistics)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, old.params, grads)
+    encoders, _ = split_parameters(model_of(), "image", expected)
+    jax.tree.map(close, groups(new)[0], encoders)
+
+
+def test_each_update_sees_what_the_one_before_left():
+    """The three gradients by hand, one after the other."""
+    old, new, metrics = after([optax.sgd(1e-3)] * 3, reconstruction_weight=0.3)
+    model, discriminator = model_of(), adversary().discriminator
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    encoders = groups(new)[0]
+    statistics = new.model_state
+
+    def method(params, name, *args):
+        variables = {"params": params, **statistics}
+        return model.apply(variables, *args, method=name, mutable=["batch_stats"])[0]
+
+    q = method({**encoders, **groups(old)[1]}, "posterior", batch(), None, None, True)
+
+    def images(generator, keys):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (2,)))
+        z = q.mean + jnp.sqrt(q.variance) * noise(fold(keys, 0))
+        z_u = noise(fold(keys, 1))
+        decoded = [
+            method({**encoders, **generator}, "decode", latent, None, True)["image"]
+            for latent in (z, z_u)
+        ]
+        return decoded[0].log_prob(batch()["image"]), decoded[0].mean, decoded[1].mean
+
+    def see(params, pictures):
+        return discriminator.apply({"params": params}, pictures)
+
+    def of_generator(generator):
+        log_prob, rec, draw = images(generator, fold(row_keys(), 1))
+        fooling = -sum(jax.nn.log_sigmoid(see(old.adversary, x)) for x in (draw, rec))
+        return jnp.mean(fooling - 0.3 * log_prob)
+
+    loss, grads = jax.jit(jax.value_and_grad(of_generator))(groups(old)[1])
+    generator = jax.tree.map(lambda p, g: p - 1e-3 * g, groups(old)[1], grads)
+    np.testing.assert_allclose(metrics["generator/loss"], loss, rtol=1e-4)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    jax.tree.map(close, groups(new)[1], generator)
+
+    def of_discriminator(params):
+        _, rec, draw = images(generator, fold(row_keys(), 2))
+        real = -jax.nn.log_sigmoid(see(params, batch()["image"]))
+        return jnp.mean(real - sum(jax.nn.log_sigmoid(-see(params, x)) for x in (draw, rec)))
+
+    loss, grads = jax.jit(jax.value_and_grad(of_discriminator))(old.adversary)
+    np.testing.assert_allclose(metrics["discriminator/loss"], loss, rtol=1e-4)
+    expected = jax.tree.map(lambda p, g: p - 1e-3 * g, old.adversary, grads)
+    jax.tree.map(close, new.adversary, expected)
+
+
+def step_of(update, axis_name=None):
+    return training.make_train_step(
+        update,
+        key=jax.random.key(2),
+        batch_size=ROWS,
+        transforms=dict.fromkeys(batch(), lambda keys, values: values),
+        weights={"alpha": lambda step: jnp.asarray(0.1), "beta": lambda step: jnp.asarray(1.0)},
+        learning_rate=lambda step: jnp.asarray(1e-3),
+        axis_name=axis_name,
+    )
+
+
+def test_a_step_reports_every_player():
+    state, update = pieces(training.GroupOptimizers(*[optax.adam(1e-3)] * 3))
+    tally = training.start_tally(
+        update.loss_fn,
+        dict.fromkeys(batch(), lambda keys, values: values),
+        {"alpha": lambda step: 0.1, "beta": lambda step: 1.0},
+        state,
+        batch(),
+        training.ADVERSARIAL_METRICS,
+    )
+    new, metrics = jax.eval_shape(step_of(update), state, batch())
+    assert metrics.keys() == tally.sums.keys()
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+def test_a_discriminator_that_wins_shows_in_the_log():
+    state, update = pieces(training.GroupOptimizers(STILL, STILL, optax.adam(1e-2)))
+    step = jax.jit(step_of(update))
+    first = step(state, batch())[1]
+    for _ in range(60):
+        state, metrics = step(state, batch())
+    assert all(0.2 < first[f"discriminator/{name}"] < 0.8 for name in ("real", "draw"))
+    assert metrics["discriminator/real"] > 0.95
+    assert metrics["discriminator/reconstruction"] < 0.05
+    assert metrics["discriminator/draw"] < 0.05
+    assert metrics["generator/fooling"] > first["generator/fooling"] + 3
+
+
+@functools.cache
+def on_devices(count, strategy):
+    devices = parallel.DataParallel(tuple(jax.devices()[:count]), strategy)
+    optimizers = training.GroupOptimizers(*[optax.adam(1e-3, eps=1e-4)] * 3)
+    state, update = pieces(optimizers, devices.axis_name)
+    step = step_of(update, devices.axis_name)
+
+    def sharded(state, stored):
+        rows = parallel.positions(ROWS, devices.axis_name)
+        return step(state, devices.shard({name: v[rows] for name, v in stored.items()}))
+
+    placed = devices.place((state, batch()))
+    return jax.device_get(devices.fetch(devices.compile(sharded)(*placed)))
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_a_step_on_four_devices_is_that_on_one(strategy):
+    (alone, first), (together, second) = on_devices(1, "jit"), on_devices(4, strategy)
+    for part in ("params", "model_state", "adversary"):
+        found, expected = (jax.tree.leaves(getattr(state, part)) for state in (together, alone))
+        for a, b in zip(found, expected, strict=True):
+            assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-7
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_rows_that_lack_a_modality_are_refused_by_name():
+    state, update = pieces(training.GroupOptimizers(*[STILL] * 3))
+    with pytest.raises(ValueError, match="mask: an adversarial step needs rows"):
+        update(state, row_keys(), batch(), WEIGHTS, {"image": jnp.ones(ROWS, bool)})
