@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/mnist_jmvae_kl_$(EPOCHS)_epochs
 PICTURE := $(RUN)/figures/label_to_image.png
-FACES := runs/synthetic_faces_jmvae_kl
+FACE_EPOCHS ?= 10
+FACES := runs/synthetic_faces_jmvae_kl_$(FACE_EPOCHS)_epochs
 
 FACE_FIGURES := reconstructions attributes average_faces random_faces attribute_latent edits
 
@@ -43,7 +44,7 @@ train: $(READY) ## Trains JMVAE-kl on MNIST for EPOCHS (5), evaluates it, draws 
 
 faces: $(READY) ## Trains JMVAE-kl on synthetic faces, evaluates it, draws and edits faces
 	$(BIN)/python experiments/train.py --config=experiments/configs/synthetic_faces.py:jmvae_kl \
-	  --workdir=$(FACES)
+	  --config.train.epochs=$(FACE_EPOCHS) --workdir=$(FACES)
 	mkdir -p $(FACES)/figures
 	for figure in $(FACE_FIGURES); do \
 	  $(BIN)/python experiments/figures.py --figure=$$figure --workdirs=$(FACES) \

@@ -51,9 +51,10 @@ def markdown(table: Mapping[str, Any]) -> str:
         f"{table['num_examples']:,} test examples" + (" (smoke)" if table["smoke"] else ""),
         f"    {table['command']}",
         f"x is the image, w the {kind.condition}. Log-likelihoods are in nats, mean ± standard "
-        f'error over the examples{source}. "Multiple": draws of q(z|x,w); "single": draws of the encoder '
-        f"of what is given, or of the image or {kind.condition} alone. Conditionals are estimates, "
-        "not bounds; an effective sample size (table.json) near 1 means a loose one.",
+        f'error over the examples{source}. "Multiple": draws of q(z|x,w); "single": draws of '
+        f"the encoder of what is given, or of the image or {kind.condition} alone. Conditionals "
+        "are estimates, not bounds; an effective sample size (table.json) near 1 means a loose "
+        "one.",
     ]
     if kind.remark:
         parts.append(kind.remark)

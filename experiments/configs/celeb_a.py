@@ -14,10 +14,11 @@ Pixels are standardised; p(x | z) is a Gaussian of variance 1 whose log-density 
 the three channels, as in the authors' code (`--config.modalities.image.likelihood=normal`: the
 sum). Attributes are in {-1, 1} under a Gaussian of variance 1 around a tanh.
 
-Cost: 100 epochs of 162,770 images at width 1. A step of JMVAE-kl takes about 3.5 GFLOP an image, of
-JMVAE-GAN 8: 6e16 and 1.3e17 FLOP in all, an hour or two on one accelerator that keeps up 20 TFLOP/s
-in float32, and weeks on two CPU cores (`synthetic_faces.py` is for those). The paper's table 2 has
-log p(x) = -4141 for JMVAE-GAN, in nats by that convention.
+Cost, an estimate: 100 epochs of 162,770 images at width 1. By the sizes of the products a step of
+JMVAE-kl takes 1.6 GFLOP an image, of JMVAE-GAN 5.4: 2.7e16 and 8.8e16 FLOP in all, half an hour and
+an hour and a half on an accelerator that keeps up 20 TFLOP/s in float32, days and weeks on two CPU
+cores (`synthetic_faces.py` is for those). The paper's table 2 has log p(x) = -4141 for JMVAE-GAN, in
+nats by that convention.
 
 Other images with attributes: `--config.data.dataset=image_attributes/64
 --config.data.manual_dir=FOLDER "--config.modalities.attributes.shape=(12,)"`.

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from jmvae_jax.data import apply_transforms, evaluation_batch
-from jmvae_jax.data.transforms import binarize, one_hot, streams, unit_interval
+from jmvae_jax.data.transforms import (
+    as_floats,
+    binarize,
+    one_hot,
+    standardize,
+    streams,
+    unit_interval,
+    unstandardize,
+)
 
 DRAWS = 200_000
 
@@ -143,3 +151,25 @@ def test_an_evaluated_picture_is_the_same_beside_any_other_modality():
     alone, _ = evaluation_part([0, 1], {"image": binarize})
     beside, _ = evaluation_part([0, 1], {"image": binarize, "attributes": lambda keys, _: keys})
     np.testing.assert_array_equal(alone["image"], beside["image"])
+
+
+def test_standardised_pixels_have_mean_0_and_deviation_1_and_come_back():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+    mean, deviation = (pixels / 255).mean(axis=0), (pixels / 255).std(axis=0)
+    keys = jax.random.split(jax.random.key(0), len(pixels))
+    values = standardize(mean, deviation)(keys, jnp.asarray(pixels))
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(values.std(axis=0), 1.0, rtol=1e-5)
+    back = unstandardize(mean, deviation)
+    np.testing.assert_allclose(back(values), pixels / 255, atol=1e-6)
+    far = back(jnp.full((2, 4, 4, 3), 1e3))
+    np.testing.assert_array_equal(far, np.ones_like(far))
+
+
+def test_attributes_are_the_stored_numbers():
+    keys = jax.random.split(jax.random.key(0), 2)
+    found = as_floats(keys, jnp.array([[-1, 1], [1, 1]], jnp.int8))
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, [[-1, 1], [1, 1]])
