@@ -2,8 +2,8 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,13 @@ from experiments import build, scores
 from experiments.judge import TrainedJudge
 from experiments.pictures import image_modalities, pixels
 from jmvae_jax import evaluation
-from jmvae_jax.data.transforms import EVALUATION_SEED, apply_transforms, unit_interval
+from jmvae_jax.data.transforms import EVALUATION_SEED, apply_transforms
 
 PRIOR_DRAWS = 5000
 """Images from the prior of a data set of attributes."""
 
 BLOCK = 500
+"""Images that are held at once."""
 
 
 def check_judgeable(model: jm.MultimodalModel) -> None:
@@ -50,10 +51,9 @@ def coherence(
     model = run.model
     (image,) = image_modalities(model)
     found: dict[str, Any] = {"judge": dict(judge.accuracy)}
-    grey = unit_interval(_key(0), jnp.asarray(stored[image]))
-    features = evaluation.judge_images(judge.read, grey).features
+    real = _seen(judge, (_unit(stored[image][rows]) for rows in _blocks(len(stored[image]))))
     if "attributes" in stored:
-        sets = _of_attributes(run, judge, stored, image, found)
+        sets = _of_attributes(run, judge, stored, image, found, real)
     else:
         sets = _of_labels(run, judge, stored, image, num_images, found)
     for name, classes in predicted.items():
@@ -61,13 +61,39 @@ def coherence(
         found["image_to_label"] = _agreement(wanted, classes, model.modalities[name])
     found["frechet_distance"] = {
         name: {
-            "estimate": evaluation.frechet_distance(features, generated),
-            "stderr": evaluation.frechet_stderr(features, generated),
+            "estimate": evaluation.frechet_distance(real.features, generated),
+            "stderr": evaluation.frechet_stderr(real.features, generated),
             "num_images": len(generated),
         }
         for name, generated in sets.items()
     }
     return found
+
+
+class Seen(NamedTuple):
+    """What a judge sees in images, and how sharp they are: `[N, C]`, `[N, F]` and `[N]`."""
+
+    logits: np.ndarray
+    features: np.ndarray
+    sharpness: np.ndarray
+
+
+def _seen(judge: TrainedJudge, blocks: Iterable[np.ndarray]) -> Seen:
+    """Of blocks of pixels in [0, 1]; no more than one of them is held."""
+    parts = [
+        (*evaluation.judge_images(judge.read, block), evaluation.sharpness(block))
+        for block in blocks
+    ]
+    return Seen(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _unit(stored: np.ndarray) -> np.ndarray:
+    """Stored pixels in [0, 1]."""
+    return np.asarray(stored, np.float32) / 255
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
 
 
 def _key(stream: int) -> jax.Array:
@@ -161,53 +187,50 @@ def _of_attributes(
     stored: Mapping[str, np.ndarray],
     image: str,
     found: dict[str, Any],
+    real: Seen,
 ) -> dict[str, np.ndarray]:
     """Adds what a judge of attributes sees, and how sharp images are, to `found`; features."""
     name = scores.attribute_modality(run)
-    drawn: dict[str, np.ndarray] = {}
+    sets = {"real": real}
     if name is not None:
         wanted = stored[name]
         transforms = {name: run.transforms[name]}
         given = apply_transforms(transforms, jax.random.split(_key(5), len(wanted)), stored)
-        drawn["from_attributes"] = _images(run, _key(6), given, image, len(wanted))
-        at_mean = _images_at_mean(run, given, image)
-        for key, images in (("", drawn["from_attributes"]), ("_at_mean", at_mean)):
-            logits = evaluation.judge_images(judge.read, images).logits
-            found[f"attributes_to_image{key}"] = scores.scored(run, wanted, logits)
+        sets["from_attributes"] = _seen(judge, _drawn(run, _key(6), given, image, len(wanted)))
+        at_mean = _seen(judge, _drawn_at_mean(run, given, image))
+        for key, seen in (("", sets["from_attributes"]), ("_at_mean", at_mean)):
+            found[f"attributes_to_image{key}"] = scores.scored(run, wanted, seen.logits)
     if not run.model.conditions:
-        drawn["from_prior"] = _images(run, _key(7), {}, image, PRIOR_DRAWS)
-    real = np.asarray(stored[image], np.float32) / 255
-    found["sharpness"] = {key: _sharpness(i) for key, i in {"real": real, **drawn}.items()}
-    return {key: evaluation.judge_images(judge.read, i).features for key, i in drawn.items()}
+        sets["from_prior"] = _seen(judge, _drawn(run, _key(7), {}, image, PRIOR_DRAWS))
+    found["sharpness"] = {
+        key: {
+            "estimate": float(seen.sharpness.mean()),
+            "stderr": float(seen.sharpness.std(ddof=1) / np.sqrt(len(seen.sharpness))),
+            "num_images": len(seen.sharpness),
+        }
+        for key, seen in sets.items()
+    }
+    return {key: seen.features for key, seen in sets.items() if key != "real"}
 
 
-def _images(
+def _drawn(
     run: build.Run, key: jax.Array, given: Mapping[str, jax.Array], image: str, count: int
-) -> np.ndarray:
-    """Pixels in [0, 1] of one image for each row of `given`, or of `count` draws of the prior."""
+) -> Iterator[np.ndarray]:
+    """Blocks of pixels: an image for each row of `given`, or for each of `count` prior draws."""
     keys = jm.distributions.example_keys(key, jnp.arange(count))
-    parts = []
-    for start in range(0, count, BLOCK):
-        rows = slice(start, start + BLOCK)
+    for rows in _blocks(count):
         some = {name: values[rows] for name, values in given.items()}
-        samples = 1 if given else len(keys[rows])
+        samples = 1 if given else rows.stop - rows.start
         images = jm.generate(
             run.model, run.variables, keys[rows], some, targets=(image,), num_samples=samples
         )[image]
-        parts.append(pixels(run.showing, image, images[0] if given else images))
-    return np.concatenate(parts)
+        yield pixels(run.showing, image, images[0] if given else images)
 
 
-def _images_at_mean(run: build.Run, given: Mapping[str, jax.Array], image: str) -> np.ndarray:
-    parts = []
-    for start in range(0, len(next(iter(given.values()))), BLOCK):
-        some = {name: values[start : start + BLOCK] for name, values in given.items()}
+def _drawn_at_mean(
+    run: build.Run, given: Mapping[str, jax.Array], image: str
+) -> Iterator[np.ndarray]:
+    for rows in _blocks(len(next(iter(given.values())))):
+        some = {name: values[rows] for name, values in given.items()}
         found = jm.predict(run.model, run.variables, some, targets=(image,))[image]
-        parts.append(pixels(run.showing, image, found))
-    return np.concatenate(parts)
-
-
-def _sharpness(images: np.ndarray) -> dict[str, float | int]:
-    values = evaluation.sharpness(images)
-    stderr = float(values.std(ddof=1) / np.sqrt(len(values)))
-    return {"estimate": float(values.mean()), "stderr": stderr, "num_images": len(values)}
+        yield pixels(run.showing, image, found)

@@ -11,8 +11,6 @@ portrait plus their difference. `--crop=auto` takes the face that OpenCV finds w
 
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -22,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments import build, cli, pictures, portraits, scores, workdir
-from experiments.face_figures import parse_changes
+from experiments.face_figures import parse_changes, present
 from jmvae_jax import evaluation, plotting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
@@ -32,23 +30,17 @@ _SET = flags.DEFINE_multi_string("set", [], "ATTRIBUTE=VALUE: 1 or -1; 2 or -2 f
 _OUT = flags.DEFINE_string("out", None, "File of the picture.", required=True)
 
 
-def attribute_words(names: Sequence[str], inferred: Any) -> str:
-    """What the model reads: the attributes that are there, the surest first."""
-    order = np.argsort(-np.asarray(inferred))
-    there = [f"{names[i]} {inferred[i]:+.2f}" for i in order if inferred[i] > 0]
-    return ", ".join(there) or "none"
-
-
 def main() -> None:
     out = workdir.picture_path(_OUT.value)
     run = build.load_run(_WORKDIR.value)
     attributes, images = scores.attribute_modality(run), pictures.image_modalities(run.model)
-    if attributes is None or len(images) != 1:
+    if attributes not in run.model.generated or len(images) != 1:
         raise ValueError(
             f"workdir={_WORKDIR.value!r} holds a {run.config.variant}: editing needs a model that "
             "generates images and attributes"
         )
     (image,) = images
+    assert attributes is not None  # it is generated
     names = [str(name) for name in run.statistics["attributes"]]
     if not _SET.value:
         raise ValueError("set: expected at least one change, --set Smiling=2 say")
@@ -63,7 +55,8 @@ def main() -> None:
         run.model, run.variables, stored, numbers, image=image, attributes=attributes
     )
     print(f"cropped to {crop.chosen}: {crop.left},{crop.top},{crop.side}")
-    print(f"attributes that are read: {attribute_words(names, np.asarray(found.inferred[0]))}")
+    read = present(names, np.asarray(found.inferred[0]))
+    print(f"attributes that are read: {', '.join(f'{n} {v:+.2f}' for n, v in read) or 'none'}")
     row = [
         pictures.pixels(run.showing, image, part[0])
         for part in (stored, found.before, found.after, found.result)

@@ -3,7 +3,7 @@
     python experiments/evaluate.py --workdir=DIR [--num_samples=1000] [--coherence]
 
 Prints a table and writes DIR/results.json, and the likelihoods of each example to DIR/values.npz.
-All figures are means over the examples, in nats: `stderr` is the deviation over the examples /
+Likelihoods are means over the examples, in nats: `stderr` is the deviation over the examples /
 sqrt(their number), `mc_stderr` the Monte-Carlo error of the mean, `ess` the mean effective sample
 size of the draws. `--coherence` judges generated images with a classifier, see judge.py.
 """
@@ -22,6 +22,7 @@ from absl import flags
 from experiments import build, cli, scores, workdir
 from experiments.coherence import check_judgeable, coherence
 from experiments.judge import load_judge
+from experiments.models import describe_likelihoods
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
@@ -58,6 +59,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def measures(found: Mapping[str, Any]) -> str:
     """How well attributes are read, in words."""
+    if found["balanced_accuracy"] is None:
+        return "undefined: no attribute is both present and absent in these examples"
     return (
         f"balanced accuracy {found['balanced_accuracy']:.4f} ± {found['stderr']:.4f}, accuracy "
         f"{found['accuracy']:.4f}, average precision {found['average_precision']:.4f}"
@@ -117,6 +120,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
         "step": int(run.state.step),
         "num_samples": _NUM_SAMPLES.value,
         "num_examples": wanted,
+        "likelihoods": describe_likelihoods(run.config),
         "log_likelihood": rows,
         "variation_of_information": scores.variation_of_information(run.model, rows, values),
         "accuracy": {n: float(np.mean(found == stored[n])) for n, found in predicted.items()},
@@ -146,6 +150,7 @@ def main() -> None:
         f"{results['num_examples']:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n"
         f"{table(results['log_likelihood'])}\n"
     )
+    print(f"Densities: {results['likelihoods']}.")
     print(
         "Conditional rows (prior, ratio) are estimates, not bounds; a small ess means a loose one."
     )

@@ -60,6 +60,12 @@ def parse_changes(words: Sequence[str], names: Sequence[str]) -> list[tuple[str,
     return changes
 
 
+def present(names: Sequence[str], inferred: np.ndarray) -> list[tuple[str, float]]:
+    """The attributes that are there, and how sure: the surest first."""
+    order = np.argsort(-inferred)
+    return [(names[i], float(inferred[i])) for i in order if inferred[i] > 0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Faces:
     """A run of images and attributes, and what a figure shows of it.
@@ -79,15 +85,23 @@ class Faces:
     seed: int
 
     def __post_init__(self) -> None:
-        if scores.attribute_modality(self.run) is None or len(self.images) != 1:
+        if self.name not in self.run.model.generated or len(self.images) != 1:
             raise ValueError(
-                f"workdirs: {self.run.title} has no images with attributes: the figure needs both"
+                f"workdirs: {self.run.title} does not generate images and attributes: the figure "
+                "needs a model of both"
             )
 
     @property
     def changes(self) -> list[tuple[str, float]]:
         """Attributes and the values that they are set to."""
-        return parse_changes(self.words or CHANGES, self.names)
+        known = [word for word in CHANGES if word.partition("=")[0] in self.names]
+        others = [f"{name}=2" for name in self.names[: len(CHANGES)]]
+        return parse_changes(self.words or known or others, self.names)
+
+    @property
+    def name(self) -> str:
+        """The modality of the attributes; "" where there is none."""
+        return scores.attribute_modality(self.run) or ""
 
     @property
     def images(self) -> list[str]:
@@ -115,10 +129,9 @@ class Faces:
 
     def average(self, values: np.ndarray) -> np.ndarray:
         """Pixels of the average faces of attributes `[N, A]`."""
-        image, attributes = self.images[0], scores.attribute_modality(self.run)
-        assert attributes is not None  # checked above
+        image = self.images[0]
         found = evaluation.average_image(
-            self.run.model, self.run.variables, values, image=image, attributes=attributes
+            self.run.model, self.run.variables, values, image=image, attributes=self.name
         )
         return pictures.pixels(self.run.showing, image, found)
 
@@ -138,26 +151,26 @@ def attributes(faces: Faces, out: pathlib.Path) -> None:
     """From a face: its attributes, and faces regenerated after one of them is changed."""
     run, (image,) = faces.run, faces.images
     batch = faces.examples()
-    name = scores.attribute_modality(run)
-    assert name is not None
-    inferred = jm.predict(run.model, run.variables, {image: batch[image]}, targets=(name,))[name]
-    signs = np.where(np.asarray(inferred) < 0, -1.0, 1.0)
+    given = {image: batch[image]}
+    found = jm.predict(run.model, run.variables, given, targets=(faces.name,))
+    inferred = np.asarray(found[faces.name])
+    signs = np.asarray(evaluation.signs(inferred))
     columns = [pictures.pixels(run.showing, image, batch[image]), faces.average(signs)]
     columns += [faces.average(values) for values in faces.changed(signs)]
-    best = np.argsort(-np.asarray(inferred), axis=1)[:, :5]
-    words = ["\n".join(faces.names[i].replace("_", " ") for i in row) for row in best]
+    words = [
+        "\n".join(name.replace("_", " ") for name, _ in present(faces.names, row)[:3])
+        for row in inferred
+    ]
     grid = plotting.Grid(
         np.stack(columns, axis=1), words, ("example", "from its\nattributes", *_lines(faces))
     )
-    title = f"{run.title}: inferred attributes, and faces generated from them"
+    title = f"{run.title}: inferred attributes, faces from them"
     plotting.save_grids(out, [grid], title)
 
 
 def edits(faces: Faces, out: pathlib.Path) -> None:
     """Examples with one attribute changed: x + average(w') - average(w)."""
     run, (image,) = faces.run, faces.images
-    name = scores.attribute_modality(run)
-    assert name is not None
     batch = faces.examples()
     columns = [pictures.pixels(run.showing, image, batch[image])]
     for change, value in faces.changes:
@@ -167,13 +180,13 @@ def edits(faces: Faces, out: pathlib.Path) -> None:
             batch[image],
             {faces.names.index(change): value},
             image=image,
-            attributes=name,
+            attributes=faces.name,
         )
         columns.append(pictures.pixels(run.showing, image, found.result))
     grid = plotting.Grid(
         np.stack(columns, axis=1), ("",) * len(columns[0]), ("example", *_lines(faces))
     )
-    plotting.save_grids(out, [grid], f"{run.title}: test examples, one attribute changed")
+    plotting.save_grids(out, [grid], f"{run.title}: one attribute changed")
 
 
 def average_faces(faces: Faces, out: pathlib.Path) -> None:
@@ -184,7 +197,7 @@ def average_faces(faces: Faces, out: pathlib.Path) -> None:
         np.stack(columns, axis=1), ("",) * len(base), ("random\nattributes", *_lines(faces))
     )
     plotting.save_grids(
-        out, [grid], f"{faces.run.title}: mean of p(x | z) at the mean of q(z | attributes)"
+        out, [grid], f"{faces.run.title}: p(x | z) at the mean of q(z | attributes)"
     )
 
 
@@ -208,31 +221,37 @@ def random_faces(faces: Faces, out: pathlib.Path) -> None:
 
 
 def attribute_latent(faces: Faces, out: pathlib.Path) -> None:
-    """Principal components of draws from q(z | attributes), coloured by what was set."""
-    draws, classes = [], []
+    """Draws from q(z | attributes), coloured by what was set.
+
+    The plane is that of the posteriors' means, by their principal components: what attributes say
+    nothing of fills the other dimensions with noise.
+    """
+    draws, means, classes = [], [], []
     base = np.repeat(faces.random_attributes()[:1], 200, axis=0)
     key = jax.random.key(faces.seed)
     for number, values in enumerate(faces.changed(base)):
         q = _posterior(faces, values)
         keys = distributions.example_keys(jax.random.fold_in(key, number), jnp.arange(len(base)))
         draws.append(np.asarray(distributions.sample(q, keys)))
+        means.append(np.asarray(q.mean[0]))
         classes += [faces.titles[number]] * len(base)
-    points = PCA(2, random_state=0).fit_transform(np.concatenate(draws))
+    if len(means) < 3:
+        raise ValueError(f"set: {len(means)} changes, expected at least 3 for a plane")
+    points = PCA(2, random_state=0).fit(np.stack(means)).transform(np.concatenate(draws))
     cloud = plotting.Cloud(points, np.asarray(classes), f"{faces.run.title}: z ~ q(z | attributes)")
     plotting.save_clouds(
         out,
         [cloud],
-        "Principal components of the latent space",
+        "Principal components of what attributes change",
         "attribute",
         ("first component", "second component"),
     )
 
 
 def _posterior(faces: Faces, values: np.ndarray) -> distributions.Distribution:
-    name = scores.attribute_modality(faces.run)
-    given = {name: jnp.asarray(values)}
+    given = {faces.name: jnp.asarray(values)}
     found: distributions.Distribution = call_method(
-        faces.run.model, faces.run.variables, "posterior", given, (name,)
+        faces.run.model, faces.run.variables, "posterior", given, (faces.name,)
     )
     return found
 

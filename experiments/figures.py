@@ -77,6 +77,8 @@ def latent_map(runs: Sequence[build.Run], out: pathlib.Path) -> None:
                 f"{run.model.latent_dim}; train it with the variant's latent_dim=2"
             )
         stored = first_examples(run, 5000)
+        if "label" not in stored:
+            raise ValueError(f"latent_map: {run.config.data.dataset} has no label to colour by")
         points = np.concatenate(
             [
                 np.asarray(evaluation.posterior_mean(run.model, run.variables, batch))[:count]
@@ -119,8 +121,8 @@ def prior(runs: Sequence[build.Run], out: pathlib.Path) -> None:
     for run in runs:
         if run.model.conditions:
             raise ValueError(
-                f"prior: {run.title} draws only given {list(run.model.conditions)}: take the "
-                "figure label_to_image"
+                f"prior: {run.title} draws only given {list(run.model.conditions)}, so that "
+                "it has no such picture"
             )
         grids.append(drawn(run, ()))
     plotting.save_grids(out, grids, "Draws from the prior: mean of p(image | z), z ~ p(z)")

@@ -111,18 +111,21 @@ def _attributes_part(rows: Mapping[str, Any]) -> list[str]:
         ]
         for name, row in rows.items()
     ]
-    real = next((row["coherence"]["sharpness"]["real"]["estimate"] for row in rows.values()), 0.0)
+    of_real = [row["coherence"]["sharpness"]["real"]["estimate"] for row in rows.values()]
+    real = f"; that of real test images is {of_real[0]:.0f}" if of_real else ""
     return [
         "## Attributes",
         "Balanced accuracy, mean over the visible attributes. image→w: of the attributes inferred "
         "from test images, at the mean of q(z|x). w→image: of what a classifier reads in images "
         "generated from the test examples' attributes, z drawn from q(z|w), and at its mean. "
-        "precision: average precision of what is inferred.",
+        "precision: average precision of what is inferred. Cells are empty where a model does not "
+        "infer or generate that.",
         _grid(["row", *head], [line for line in first if any(line[1:])]),
         "## Images",
         "sharpness: variance of the Laplacian, mean over images generated from the test examples' "
-        f"attributes and from the prior; that of real test images is {real:.0f}. Fréchet: distance "
-        "to the test images in the classifier's features; no FID.",
+        f"attributes and over 5,000 from the prior{real}. Fréchet: distance to the test images in "
+        "the classifier's features; no FID, and one that falls with the number of images: compare "
+        "within a column.",
         _grid(
             [
                 "row",
@@ -139,15 +142,19 @@ def _attributes_part(rows: Mapping[str, Any]) -> list[str]:
 
 def _attribute_cells(row: Mapping[str, Any]) -> list[str]:
     inferred, found = row.get("attributes"), row["coherence"]
+    parts = (
+        inferred,
+        found.get("attributes_to_image"),
+        found.get("attributes_to_image_at_mean"),
+    )
     cells = [
-        "" if part is None else f"{part['balanced_accuracy']:.4f} ± {part['stderr']:.4f}"
-        for part in (
-            inferred,
-            found.get("attributes_to_image"),
-            found.get("attributes_to_image_at_mean"),
-        )
+        ""
+        if part is None or part["stderr"] is None
+        else f"{part['balanced_accuracy']:.4f} ± {part['stderr']:.4f}"
+        for part in parts
     ]
-    return [*cells, "" if inferred is None else f"{inferred['average_precision']:.4f}"]
+    precision = None if inferred is None else inferred["average_precision"]
+    return [*cells, "" if precision is None else f"{precision:.4f}"]
 
 
 def _estimate_cell(found: Mapping[str, Any] | None, digits: int) -> str:

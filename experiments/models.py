@@ -58,6 +58,29 @@ def likelihood(name: str, entry: ConfigDict) -> distributions.Family:
     return functools.partial(family, **options) if options else family
 
 
+CONVENTIONS: Mapping[str, str] = {
+    "normal_channel_mean": "the mean over channels, as in the JMVAE authors' code: no density",
+}
+
+
+def describe_likelihood(name: str, entry: ConfigDict) -> str:
+    """`image: normal (scale 1)`: which density a modality's numbers are of."""
+    settings = [
+        parameter
+        for parameter in inspect.signature(likelihood(name, entry)).parameters.values()
+        if parameter.default is not inspect.Parameter.empty
+    ]
+    words = [f"{parameter.name} {parameter.default:g}" for parameter in settings]
+    words += [CONVENTIONS[entry.likelihood]] if entry.likelihood in CONVENTIONS else []
+    return f"{name}: {entry.likelihood}" + (f" ({', '.join(words)})" if words else "")
+
+
+def describe_likelihoods(config: ConfigDict) -> str:
+    """The densities of all modalities, of values after their transforms."""
+    described = [describe_likelihood(name, entry) for name, entry in config.modalities.items()]
+    return "; ".join(described)
+
+
 class Networks:
     """Networks by their description in a configuration.
 
@@ -90,10 +113,16 @@ class Networks:
         if role == "decoder":
             parameters = distributions.predicted_parameters(likelihood(name, entry))
             return networks.ConvDecoder(
-                tuple(entry.shape), parameters, self.model.width, **self.norm
+                tuple(entry.shape),
+                parameters,
+                self.model.width,
+                activation=self.activation,
+                **self.norm,
             )
         hidden = self.model.hidden if role == "encoder" else None
-        return networks.ConvEncoder(self.model.width, hidden, **self.norm)
+        return networks.ConvEncoder(
+            self.model.width, hidden, activation=self.activation, **self.norm
+        )
 
 
 def build_model(config: ConfigDict) -> jm.MultimodalModel:
@@ -176,4 +205,10 @@ def build_showing(config: ConfigDict, statistics: Statistics) -> dict[str, Calla
 
 
 def _moments(name: str, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
-    return statistics[f"{name}/mean"], statistics[f"{name}/deviation"]
+    try:
+        return statistics[f"{name}/mean"], statistics[f"{name}/deviation"]
+    except KeyError as error:
+        raise ValueError(
+            f"modalities.{name}.transform='standardize' needs {error.args[0]!r}, which the run's "
+            "statistics.npz lacks: restore it from a copy"
+        ) from error

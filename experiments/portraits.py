@@ -5,7 +5,9 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from jmvae_jax.data.image_files import upright
 
 ENLARGED = 1.3
 """Side of the crop over that of the detector's box, as in the paper."""
@@ -34,12 +36,10 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
         raise FileNotFoundError(f"image={os.fspath(path)!r}: there is no such file")
     try:
         with Image.open(path) as file:
-            if max(file.size) > LARGEST:
-                raise ValueError(
-                    f"image={os.fspath(path)!r} has {file.width} x {file.height} pixels: expected "
-                    f"at most {LARGEST} a side"
-                )
-            picture = ImageOps.exif_transpose(file)
+            size = file.size
+            if max(size) > LARGEST:
+                raise ValueError(f"{size[0]} x {size[1]} pixels are too many")
+            picture = upright(file)
             if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
                 picture = _eight_bits(picture)
             transparent = picture.convert("RGBA")
@@ -48,7 +48,7 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
             f"image={os.fspath(path)!r} is no picture that can be read: expected a JPEG, a PNG or "
             "another format that Pillow knows"
         ) from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"image={os.fspath(path)!r} cannot be decoded: {error}") from error
     white = Image.new("RGBA", transparent.size, "white")
     return Image.alpha_composite(white, transparent).convert("RGB")

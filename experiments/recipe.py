@@ -28,6 +28,11 @@ def check_config(config: ConfigDict) -> None:
             raise ValueError(f"{name}={rate}: expected more than 0")
     if not 0 <= train.average_decay < 1:
         raise ValueError(f"train.average_decay={train.average_decay}: expected [0, 1)")
+    if train.average_decay and config.model.get("norm") == "batch":
+        raise ValueError(
+            f"train.average_decay={train.average_decay} with model.norm='batch': the statistics of "
+            "batch norm are not averaged; expected an average_decay of 0, or model.norm=group"
+        )
     if config.model.latent_dim < 1:
         raise ValueError(f"model.latent_dim={config.model.latent_dim}: expected at least 1")
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments import workdir
 from experiments.configs import celeb_a, mnist, synthetic_faces
+from experiments.models import describe_likelihoods
 from experiments.scores import name_of
 from jmvae_jax.training.metrics import read_rows
 
@@ -18,15 +19,16 @@ from jmvae_jax.training.metrics import read_rows
 def quantities(condition: str) -> dict[str, str]:
     """Column -> name of the examples' values in a run: x is the image, w the `condition`."""
     x, w = ("image",), (condition,)
+    both = tuple(sorted(x + w))  # as a configuration orders modalities
     return {
-        "log p(x,w)": name_of(x + w, (), x + w),
-        "log p(x) multiple": name_of(x, (), x + w),
+        "log p(x,w)": name_of(both, (), both),
+        "log p(x) multiple": name_of(x, (), both),
         "log p(x) single": name_of(x, (), x),
-        "log p(x|w) multiple": name_of(x, w, x + w),
+        "log p(x|w) multiple": name_of(x, w, both),
         "log p(x|w) single": name_of(x, w, w),
-        "log p(w) multiple": name_of(w, (), x + w),
+        "log p(w) multiple": name_of(w, (), both),
         "log p(w) single": name_of(w, (), w),
-        "log p(w|x) multiple": name_of(w, x, x + w),
+        "log p(w|x) multiple": name_of(w, x, both),
         "log p(w|x) single": name_of(w, x, x),
         "VI multiple": "VI multiple",
         "VI single": "VI single",
@@ -137,19 +139,12 @@ MNIST_ROWS: Mapping[str, Row] = {
         (-112.7, "memory, low"),
     ),
 }
-CHANNELS = {
-    "normal": "the sum over pixels and channels: a density",
-    "normal_channel_mean": "the sum over pixels of the mean over the three channels, as in the "
-    "authors' code: a third of a density",
-}
 
 
 def _remark(configuration: Any) -> str:
-    likelihood = configuration.get_config("vae").modalities.image.likelihood
-    return (
-        "log p(x) is that of a Gaussian of variance 1 for each standardised pixel, "
-        f"{CHANNELS[likelihood]} (`{likelihood}`)."
-    )
+    """Which densities the figures are of."""
+    described = describe_likelihoods(configuration.get_config("jmvae_kl"))
+    return f"Densities, of standardised pixels and of attributes in {{-1, 1}}: {described}."
 
 
 CELEB_A_ROWS: Mapping[str, Row] = {

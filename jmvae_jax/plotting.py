@@ -96,11 +96,13 @@ def save_grids(path: str | os.PathLike[str], grids: Sequence[Grid], title: str =
     """
     if not grids:
         raise ValueError("grids is empty: expected at least one")
+    side = 0.55 if max(np.shape(grid.images)[2] for grid in grids) <= 32 else 0.85  # inches
+    letters = [max(len(line) for name in g.row_names for line in name.split("\n")) for g in grids]
     widths = [
-        0.6 + 0.55 * np.shape(grid.images)[1] + 0.08 * max(map(len, grid.row_names))
-        for grid in grids
+        0.6 + side * np.shape(grid.images)[1] + 0.08 * count
+        for grid, count in zip(grids, letters, strict=True)
     ]
-    height = 1.6 + 0.55 * max(len(grid.row_names) for grid in grids)
+    height = 1.6 + side * max(len(grid.row_names) for grid in grids)
     figure, axes = _figure(widths, height, title)
     for panel, grid in zip(axes, grids, strict=True):
         picture, (rows, columns) = tile(grid.images), np.shape(grid.images)[:2]

@@ -17,8 +17,8 @@ sum). Attributes are in {-1, 1} under a Gaussian of variance 1 around a tanh.
 Cost, an estimate: 100 epochs of 162,770 images at width 1. By the sizes of the products a step of
 JMVAE-kl takes 1.6 GFLOP an image, of JMVAE-GAN 5.4: 2.7e16 and 8.8e16 FLOP in all, half an hour and
 an hour and a half on an accelerator that keeps up 20 TFLOP/s in float32, days and weeks on two CPU
-cores (`synthetic_faces.py` is for those). The paper's table 2 has log p(x) = -4141 for JMVAE-GAN, in
-nats by that convention.
+cores (`synthetic_faces.py` is for those). The paper's table 2 has log p(x) = -4141 for JMVAE-GAN,
+in nats by that convention.
 
 Other images with attributes: `--config.data.dataset=image_attributes/64
 --config.data.manual_dir=FOLDER "--config.modalities.attributes.shape=(12,)"`.

@@ -1,27 +1,26 @@
 """What builders of images with attributes share: features, decoding in threads, bad images.
 
 The images are stored decoded, so that an epoch decodes nothing. Threads do the decoding, because
-Pillow lets go of Python's lock meanwhile and forking beside JAX's own threads is unsafe; at most a
-few dozen images wait for the writer, so memory stays bounded.
+Pillow lets go of Python's lock meanwhile and forking beside JAX's own threads is unsafe. A few
+images a thread wait for TFDS's writer, which itself holds a whole split in memory, encoded.
 """
 
 import abc
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from jmvae_jax.data import image_files
-from jmvae_jax.data.attribute_tables import AttributeTable
-
-SPLITS = ("train", "validation", "test")
+from jmvae_jax.data.attribute_sources import RawExample, Source
 
 _MAX_IMAGE_SIZE = 1024
 _IN_FLIGHT = 8  # images a thread that are read ahead
@@ -43,57 +42,6 @@ class ImageConfig(tfds.core.BuilderConfig):
     attributes: tuple[str, ...] | None = None
 
 
-class RawExample(NamedTuple):
-    """An example as it is found.
-
-    Attributes:
-      name: Its file name, which is its key.
-      values: int8 `[attributes]` of -1 and 1.
-      image: The image's file, or why it could not be read.
-      where: Where that is, for errors.
-    """
-
-    name: str
-    values: np.ndarray
-    image: bytes | image_files.BadImageError
-    where: str
-
-
-class Source(Protocol):
-    """Verified files, ready to be read.
-
-    Attributes:
-      sizes: Number of examples in each split; a split that is empty is left out.
-    """
-
-    sizes: dict[str, int]
-
-    def examples(self, split: str) -> Iterator[RawExample]:
-        """Reads a split."""
-
-
-class ListedImages:
-    """Images in a folder or a zip file, and the table that names them."""
-
-    def __init__(
-        self, images: image_files.Images, table: AttributeTable, paths: Sequence[str]
-    ) -> None:
-        self._images, self._table, self._paths = images, table, paths
-        self.sizes = {split: table.splits.count(split) for split in SPLITS if split in table.splits}
-
-    def examples(self, split: str) -> Iterator[RawExample]:
-        with self._images.reader() as read:
-            rows = zip(*self._table, self._paths, strict=True)
-            for name, values, belongs, path in rows:
-                if belongs == split:
-                    content: bytes | image_files.BadImageError
-                    try:
-                        content = read(path)
-                    except image_files.BadImageError as error:
-                        content = error
-                    yield RawExample(name, values, content, self._images.locate(path))
-
-
 class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Images with attributes and a file name.
 
@@ -101,17 +49,21 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     `_find_source` and `_crop`.
 
     Attributes:
+      names_attributes: See `loading`.
       skip_bad_images: Whether an image that cannot be used is left out and counted, instead of
         ending the preparation.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
+    names_attributes = True
     skip_bad_images = False
     _source: Source | None = None
 
     def __init__(self, *, config: ImageConfig | str | None = None, **options: Any) -> None:
-        if not isinstance(config, ImageConfig):
+        if isinstance(config, ImageConfig):
+            self._check_config(config)
+        else:
             config = self.find_config(config)
         super().__init__(config=config, **options)
 
@@ -123,6 +75,24 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         Raises:
           ValueError: It names none.
         """
+
+    def _check_config(self, config: ImageConfig) -> None:
+        """Raises ValueError if its name, and so its folder, is that of another configuration."""
+        named = self.find_config(config.name)
+        found, expected = (
+            f"name={c.name!r}, image_size={c.image_size!r}, crop={c.crop!r}"
+            for c in (config, named)
+        )
+        if found != expected:
+            raise ValueError(
+                f"{self.name}: config=ImageConfig({found}); expected ImageConfig({expected}), as "
+                f"that name says. Pass config={config.name!r} alone, or the name of the other."
+            )
+        if named.attributes not in (None, config.attributes):
+            raise ValueError(
+                f"{self.name}: config=ImageConfig({found}) has other attributes than those of "
+                f"{self.name}; expected {len(named.attributes)}. Pass config={config.name!r} alone."
+            )
 
     @abc.abstractmethod
     def _find_source(self, manual_dir: pathlib.Path | None) -> Source:
@@ -167,6 +137,8 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
                 for split, n in source.sizes.items()
             )
         )
+        if source.name:
+            self.info.metadata["source"] = source.name
         self._source = source
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -209,15 +181,19 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         self, source: Source, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         used = 0
-        for example, outcome in self._decoded(source.examples(split)):
-            if isinstance(outcome, image_files.BadImageError):
-                self._refuse(example, outcome)
-                continue
-            used += 1
-            yield (
-                example.name,
-                {"image": outcome, "attributes": example.values, "file_name": example.name},
-            )
+        with (  # an error ends the threads and closes the files at once
+            contextlib.closing(source.examples(split)) as examples,
+            contextlib.closing(self._decoded(examples)) as decoded,
+        ):
+            for example, outcome in decoded:
+                if isinstance(outcome, image_files.BadImageError):
+                    self._refuse(example, outcome)
+                    continue
+                used += 1
+                yield (
+                    example.name,
+                    {"image": outcome, "attributes": example.values, "file_name": example.name},
+                )
         if not used:
             raise ValueError(
                 f"{self.name}: not one of the {source.sizes[split]} images of the {split} split "
@@ -228,7 +204,8 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         if not self.skip_bad_images:
             raise ValueError(
                 f"{self.name}: {example.where} {error}. Replace that image, or pass "
-                f"skip_bad_images=True to have all such images left out and counted."
+                f"skip_bad_images=True to prepare (--skip_bad_images) to have all such images left "
+                f"out and counted."
             ) from error
         metadata = self.info.metadata
         metadata["skipped_images"][example.name] = str(error)
@@ -236,9 +213,9 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
 
     def _decoded(
         self, examples: Iterator[RawExample]
-    ) -> Iterator[tuple[RawExample, np.ndarray | image_files.BadImageError]]:
+    ) -> Generator[tuple[RawExample, np.ndarray | image_files.BadImageError], None, None]:
         """Decodes in threads, in the order that the examples come in."""
-        threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+        threads = min(_num_cores(), _MAX_THREADS)
         waiting: collections.deque[tuple[RawExample, Any]] = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             try:
@@ -274,6 +251,12 @@ def parse_size(text: str, config: str) -> int:
             f"without leading zeros. Write for instance '64'."
         )
     return int(text)
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _finished(

@@ -56,21 +56,23 @@ def read_rows(path: pathlib.Path, content: bytes | None = None) -> Iterator[Row]
     if path.suffix.lower() == ".csv":
         yield from _csv_rows(path, text)
     else:
-        for line, words in enumerate(text.splitlines(), 1):
+        for line, words in enumerate(text.split("\n"), 1):  # what editors count as lines
             if fields := words.split():
                 yield Row(line, fields)
 
 
 def _csv_rows(path: pathlib.Path, text: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1  # where the record starts: a quote may hold ends of lines
     try:
         for record in reader:
             fields = [field.strip() for field in record]
-            if any(fields):
-                yield Row(reader.line_num, fields)
+            if fields not in ([], [""]):  # commas alone are no blank line
+                yield Row(line, fields)
+            line = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(
-            f"{path}, line {reader.line_num}: no line of a CSV file ({error}). Save it as "
+            f"{path}, line {line}: no line of a CSV file ({error}). Save it as "
             f"comma-separated values."
         ) from error
 

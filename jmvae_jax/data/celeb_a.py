@@ -3,7 +3,8 @@
 The images are `img_align_celeba.zip` or the unpacked folder of that name; if both are there, the
 zip file is read, because its sums tell a damaged image. Attributes and splits are the official
 `.txt` files or the `.csv` files of the Kaggle mirror; `.txt` goes first. The third source is the
-stock `celeb_a` of TFDS, prepared in array_record, which is read if none of those files is found.
+stock `celeb_a` of TFDS, prepared in array_record, which is read if none of those files is found:
+the one in `manual_dir`, or in `data_dir` where no `manual_dir` was passed.
 
 The aligned images are 178 pixels wide and 218 high, with the eyes near row 111 and the mouth near
 row 152. What is kept is a square of 148 pixels, as is usual with this data set: the whole width
@@ -20,14 +21,8 @@ import numpy as np
 from PIL import Image
 
 from jmvae_jax.data import celeb_a_stock
-from jmvae_jax.data.attribute_images import (
-    SPLITS,
-    AttributeImages,
-    ImageConfig,
-    ListedImages,
-    Source,
-    parse_size,
-)
+from jmvae_jax.data.attribute_images import AttributeImages, ImageConfig, parse_size
+from jmvae_jax.data.attribute_sources import SPLITS, ListedImages, Source
 from jmvae_jax.data.attribute_tables import (
     AttributeTable,
     Row,
@@ -38,20 +33,15 @@ from jmvae_jax.data.attribute_tables import (
     read_rows,
 )
 from jmvae_jax.data.attributes import CELEB_A_ATTRIBUTES
-from jmvae_jax.data.image_files import (
-    BadImageError,
-    FolderImages,
-    Images,
-    ZipImages,
-    match_names,
-    some,
-)
+from jmvae_jax.data.image_files import BadImageError, FolderImages, Images, ZipImages
+from jmvae_jax.data.image_names import is_image, match_names
+from jmvae_jax.data.words import some
 
 _WIDTH, _HEIGHT = 178, 218
 _CROP = (15, 40, 148)  # left, top, side
 _URL = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 _IMAGES, _ATTRIBUTES, _PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
-_CONFIG = re.compile(r"(\d+)(?:_crop_(\d+)_(\d+)_(\d+))?", re.ASCII)
+_CONFIG = re.compile(r"(\d{1,6})(?:_crop_(\d{1,6})_(\d{1,6})_(\d{1,6}))?", re.ASCII)
 _VALUES = {"-1": -1, "1": 1}
 
 
@@ -106,9 +96,9 @@ class CelebAAligned(AttributeImages, skip_registration=True):  # type: ignore[ca
         images = _first(folders, [f"{_IMAGES}.zip"]) or _first(folders, [_IMAGES], is_file=False)
         attributes = _first(folders, [f"{_ATTRIBUTES}.txt", f"{_ATTRIBUTES}.csv"])
         partition = _first(folders, [f"{_PARTITION}.txt", f"{_PARTITION}.csv"])
+        root = pathlib.Path(self.data_dir_root) if manual_dir is None else manual_dir
         if images is None and attributes is None and partition is None:
-            roots = [pathlib.Path(self.data_dir_root)]
-            stock = celeb_a_stock.find(roots if manual_dir is None else [manual_dir, *roots])
+            stock = celeb_a_stock.find([root])
             if stock is not None:
                 return stock
         if images is None or attributes is None or partition is None:
@@ -121,12 +111,13 @@ class CelebAAligned(AttributeImages, skip_registration=True):  # type: ignore[ca
                 f"{self.name}: {', '.join(n for n, path in found.items() if path is None)}: not "
                 f"found in manual_dir={None if manual_dir is None else str(manual_dir)!r}. They "
                 f"cannot be fetched automatically: get them from {_URL} into a folder and pass "
-                f"that as manual_dir."
+                f"that as manual_dir. Without any of them, TFDS's own celeb_a, prepared in "
+                f"array_record, is read from {root / 'celeb_a'}."
             )
         table = _read_table(attributes, partition)
         place: Images = FolderImages(images) if images.is_dir() else ZipImages(images)
         paths = match_names(table.names, _by_file_name(place), str(attributes), place.where)
-        return ListedImages(place, table, paths)
+        return ListedImages(place, table, paths, images.name)
 
 
 def _folders(manual_dir: pathlib.Path) -> list[pathlib.Path]:
@@ -148,7 +139,7 @@ def _by_file_name(images: Images) -> dict[str, str]:
     for path in images.members:
         name = path.rpartition("/")[2]
         other = paths.setdefault(name, path)
-        if other != path:
+        if other != path and is_image(name):
             raise ValueError(
                 f"{images.where} holds {name} twice, as {other} and as {path}; expected each image "
                 f"once. Remove one of the two."
@@ -203,7 +194,7 @@ def _read_head(path: pathlib.Path, rows: Iterator[Row]) -> tuple[list[str], int 
     count = None
     row = next(rows, Row(1, []))
     if path.suffix.lower() != ".csv":
-        if len(row.fields) != 1 or not row.fields[0].isdecimal():
+        if len(row.fields) != 1 or not re.fullmatch(r"\d{1,9}", row.fields[0], re.ASCII):
             raise ValueError(
                 f"{path}, line {row.line}: {' '.join(row.fields)[:60]!r}; expected the number of "
                 f"images alone. Fetch the file again."

@@ -6,15 +6,15 @@ any others. It stores no file names: an example is called after its split and it
 
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jmvae_jax.data.attribute_images import SPLITS, RawExample
+from jmvae_jax.data.attribute_sources import SPLITS, RawExample
 from jmvae_jax.data.attributes import CELEB_A_ATTRIBUTES
-from jmvae_jax.data.image_files import one_line, some
+from jmvae_jax.data.words import one_line, some
 
 _FORMAT = "array_record"
 _FILE_NAMES = ("file_name", "filename", "image/filename")
@@ -24,16 +24,18 @@ class StockImages:
     """The examples of a prepared stock data set.
 
     Raises:
-      ValueError: Its features are not those of CelebA.
+      ValueError: It is damaged, or its features are not those of CelebA.
       FileNotFoundError: One of its files is missing.
     """
 
+    name = "celeb_a"
+
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self._builder = tfds.builder_from_directory(folder)
-        features = self._builder.info.features
-        attributes = list(features["attributes"]) if "attributes" in features else []
-        image = dict(features.items()).get("image")
+        self._builder = _read_description(folder)
+        features = _entries(self._builder.info.features)
+        attributes = _entries(features.get("attributes"))
+        image = features.get("image")
         wrong = sorted(set(attributes) ^ set(CELEB_A_ATTRIBUTES))
         if wrong or not isinstance(image, tfds.features.Image):
             raise ValueError(
@@ -58,7 +60,7 @@ class StockImages:
             if split in splits and splits[split].num_examples
         }
 
-    def examples(self, split: str) -> Iterator[RawExample]:
+    def examples(self, split: str) -> Generator[RawExample, None, None]:
         skip = {"image": tfds.decode.SkipDecoding()}
         try:
             source = self._builder.as_data_source(split, decoders=skip)
@@ -86,6 +88,27 @@ class StockImages:
         return RawExample(name, values, bytes(stored["image"]), where)
 
 
+def _read_description(folder: pathlib.Path) -> Any:
+    try:
+        builder = tfds.builder_from_directory(folder)
+        if builder.info.features is None:
+            raise ValueError("it has no features.json")
+    except Exception as error:  # whatever TFDS stumbles over in damaged JSON
+        raise _undescribed(folder, one_line(error)) from error
+    return builder
+
+
+def _undescribed(folder: pathlib.Path, why: str) -> ValueError:
+    return ValueError(
+        f"the description of the data set in {folder} is damaged ({why}). Prepare that data set "
+        f"again, or pass a manual_dir with the original files."
+    )
+
+
+def _entries(feature: Any) -> dict[str, Any]:
+    return dict(feature.items()) if isinstance(feature, tfds.features.FeaturesDict) else {}
+
+
 def find(roots: Sequence[pathlib.Path]) -> StockImages | None:
     """Returns the newest stock data set in the first of some folders that has one.
 
@@ -93,28 +116,37 @@ def find(roots: Sequence[pathlib.Path]) -> StockImages | None:
       ValueError: What is there is in a format that only TensorFlow reads, or is not CelebA.
       FileNotFoundError: One of its files is missing.
     """
+    complaints = []
     for root in roots:
-        found = {path.parent: _format(path) for path in root.glob("celeb_a/*/dataset_info.json")}
-        usable = [folder for folder, form in found.items() if form == _FORMAT]
+        usable = []
+        for path in sorted(root.glob("celeb_a/*/dataset_info.json")):
+            try:
+                _check_format(path)
+                usable.append(path.parent)
+            except ValueError as error:
+                complaints.append(error)
         if usable:
             return StockImages(max(usable, key=_version))
-        if found:
-            folder, form = next(iter(found.items()))
-            raise ValueError(
-                f"{folder} was prepared in the format {form}, which only TensorFlow can read; "
-                f"expected {_FORMAT}. Prepare it in {_FORMAT}, or pass a manual_dir with the "
-                f"original files."
-            )
+    if complaints:
+        raise complaints[0]
     return None
 
 
-def _format(path: pathlib.Path) -> str:
+def _check_format(path: pathlib.Path) -> None:
+    """Raises ValueError if it cannot be read without TensorFlow."""
     try:
-        return str(json.loads(path.read_bytes()).get("fileFormat", "tfrecord"))
-    except ValueError as error:
+        described = json.loads(path.read_bytes())
+        if not isinstance(described, dict):
+            raise ValueError(f"{path.name} holds a {type(described).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise _undescribed(path.parent, one_line(error)) from error
+    form = described.get("fileFormat", "tfrecord")
+    if form != _FORMAT:
         raise ValueError(
-            f"{path} is damaged ({one_line(error)}). Prepare that data set again, or remove it."
-        ) from error
+            f"{path.parent} was prepared in the format {form}, which only TensorFlow can read; "
+            f"expected {_FORMAT}. Prepare it in {_FORMAT}, or pass a manual_dir with the original "
+            f"files."
+        )
 
 
 def _version(folder: pathlib.Path) -> list[int]:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import time
 import uuid
 import warnings
 import zipfile
@@ -18,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from jmvae_jax.data.words import one_line
+
 _VERSION = b"1"  # part of the fingerprint: raise it when decoding changes
+_ABANDONED = 86_400.0  # age in seconds of a temporary file that nobody writes any more
 _CHUNK = 1000  # examples read at once: one by one takes half as long again
 
 # What zipfile and NumPy raise, wherever in the file the damage is.
@@ -128,7 +132,7 @@ def _decode(builder: Any, split: str, specs: dict[str, _ArraySpec]) -> dict[str,
     except (RuntimeError, IndexError, OSError, SyntaxError) as error:  # array_record, Pillow
         raise ValueError(
             f"{builder.name}: the prepared {split} split in {builder.data_dir} is damaged "
-            f"({str(error).splitlines()[0]}). Delete that folder to have it prepared again"
+            f"({one_line(error)}). Delete that folder to have it prepared again"
         ) from error
     return arrays
 
@@ -166,6 +170,7 @@ def _read_copy(
 
 def _keep_copy(path: pathlib.Path, fingerprint: str, arrays: dict[str, np.ndarray]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    _remove_abandoned(path)
     try:
         with open(temporary, "wb") as file:
             contents: dict[str, Any] = {"fingerprint": np.array(fingerprint), **arrays}
@@ -180,3 +185,11 @@ def _keep_copy(path: pathlib.Path, fingerprint: str, arrays: dict[str, np.ndarra
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _remove_abandoned(path: pathlib.Path) -> None:
+    """Removes what killed processes left half-written of a copy."""
+    for left_over in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):  # gone already, or not ours to remove
+            if time.time() - left_over.stat().st_mtime > _ABANDONED:
+                left_over.unlink()

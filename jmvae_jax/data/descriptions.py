@@ -19,6 +19,7 @@ def metadata(name: str, **places: Any) -> dict[str, Any]:
       For images with attributes: `"attributes"`, their names in the order of the columns, and,
       where the images come from files, `"image_size"`, `"crop"` (left, top, side; None: the square
       in the middle), `"num_skipped_images"` and `"skipped_images"` (file name -> what is wrong).
+      For CelebA also `"source"`, the name of the file or folder that its images were read from.
       Empty for the MNIST family.
 
     Raises:

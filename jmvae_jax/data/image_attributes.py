@@ -17,16 +17,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from jmvae_jax.data.attribute_images import (
-    SPLITS,
-    AttributeImages,
-    ImageConfig,
-    ListedImages,
-    Source,
-    parse_size,
-)
+from jmvae_jax.data.attribute_images import AttributeImages, ImageConfig, parse_size
+from jmvae_jax.data.attribute_sources import SPLITS, ListedImages, Source
 from jmvae_jax.data.attribute_tables import (
     AttributeTable,
     Row,
@@ -36,9 +30,10 @@ from jmvae_jax.data.attribute_tables import (
     parse_values,
     read_rows,
 )
-from jmvae_jax.data.image_files import FolderImages, match_names, relative_path
+from jmvae_jax.data.image_files import FolderImages, upright
+from jmvae_jax.data.image_names import match_names, relative_path
 
-_CONFIG = re.compile(r"(\d+)(?:_([0-9a-f]{12}))?", re.ASCII)
+_CONFIG = re.compile(r"(\d{1,6})(?:_([0-9a-f]{12}))?", re.ASCII)
 _KEY_LENGTH = 12
 _SPLIT = "split"
 _IMAGES = "images"
@@ -108,7 +103,7 @@ class ImageAttributes(AttributeImages, skip_registration=True):  # type: ignore[
         return paths[0]
 
     def _crop(self, image: Image.Image) -> Image.Image:
-        image = ImageOps.exif_transpose(image)
+        image = upright(image)
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         return image.crop((left, top, left + side, top + side))

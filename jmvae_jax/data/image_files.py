@@ -5,21 +5,24 @@ who knows where the image came from puts that in front.
 """
 
 import contextlib
+import errno
 import io
 import os
 import pathlib
+import stat
 import struct
+import threading
 import warnings
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+from jmvae_jax.data.image_names import is_hidden, relative_path
+from jmvae_jax.data.words import one_line
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _MODES = frozenset(
@@ -41,10 +44,26 @@ _DAMAGE = (
     OverflowError,
     RuntimeError,
     NotImplementedError,
+    AttributeError,
+    AssertionError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
+# The others that zipfile knows (bzip2, LZMA) unpack without a limit.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+_TURNS = {  # by EXIF's Orientation
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_quiet = threading.Lock()
 
 
 class BadImageError(ValueError):
@@ -70,7 +89,13 @@ class Images(Protocol):
 
 
 class FolderImages:
-    """The files in a folder and in its subfolders, hidden ones left out."""
+    """The files in a folder and in its subfolders, hidden ones left out.
+
+    Symbolic links to files are followed; one to a folder is refused.
+
+    Raises:
+      ValueError: There is a symbolic link to a folder.
+    """
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.where = str(folder)
@@ -85,24 +110,32 @@ class FolderImages:
 
     def _read(self, path: str) -> bytes:
         try:
+            # Before it is opened: opening a pipe waits for its writer.
+            if not stat.S_ISREG(os.stat(self.members[path]).st_mode):
+                raise BadImageError("is no regular file; expected one, or a link to one")
             with open(self.members[path], "rb") as file:
                 _check_length(os.fstat(file.fileno()).st_size)
-                return file.read()
-        except OSError as error:
+                content = file.read(_MAX_BYTES + 1)
+        except (FileNotFoundError, PermissionError) as error:
             raise BadImageError(f"cannot be read ({error.strerror})") from error
+        except OSError as error:  # the disk, not this file: nothing to be skipped
+            error.filename = error.filename or self.members[path]
+            raise
+        _check_length(len(content))
+        return content
 
 
 class ZipImages:
     """The files in a zip file, hidden ones left out.
 
     Raises:
-      ValueError: It is no whole zip file, or the path of a member leaves it.
+      ValueError: It is no whole zip file, the path of a member leaves it, or it holds one twice.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
         self.where = str(path)
-        self.members = {}
+        self.members: dict[str, str] = {}
         with _open_zip(path) as archive:
             for info in archive.infolist():
                 try:
@@ -112,8 +145,14 @@ class ZipImages:
                         f"{path}, member {info.filename!r} {error}. Fetch the archive again from "
                         f"where you trust it."
                     ) from error
-                if not info.is_dir() and not _is_hidden(name):
-                    self.members[name] = info.filename
+                if info.is_dir() or is_hidden(name):
+                    continue
+                if name in self.members:
+                    raise ValueError(
+                        f"{path} holds the member {name!r} twice; expected each once. Remove one "
+                        f"of the two, or fetch the archive again."
+                    )
+                self.members[name] = info.filename
 
     def locate(self, path: str) -> str:
         return f"{self.where}, member {self.members[path]}"
@@ -125,67 +164,22 @@ class ZipImages:
             def read(path: str) -> bytes:
                 try:
                     info = archive.getinfo(self.members[path])
-                    _check_length(info.file_size)  # zipfile unpacks no more than that
-                    return archive.read(info)
+                    _check_length(info.file_size)
+                    if info.compress_type not in _METHODS:
+                        raise BadImageError(
+                            f"is packed by method {info.compress_type}; expected 0 (stored) or 8 "
+                            f"(deflate)"
+                        )
+                    with archive.open(info) as member:
+                        return member.read(info.file_size + 1)  # unpacks no more than that
                 except BadImageError:
                     raise
                 except _DAMAGE as error:
+                    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                        raise  # the disk; a wrong place in the file is EINVAL
                     raise BadImageError(f"cannot be unpacked ({one_line(error)})") from error
 
             yield read
-
-
-def relative_path(path: str) -> str:
-    """Returns a path in its shortest form, with `/`.
-
-    Raises:
-      ValueError: The path leaves the folder that it is relative to.
-    """
-    parts = path.replace("\\", "/").split("/")
-    if ".." in parts or parts[0] == "" or pathlib.PureWindowsPath(path).drive:
-        raise ValueError("is a path that leaves the folder; expected one that stays inside")
-    return "/".join(part for part in parts if part not in ("", "."))
-
-
-def match_names(
-    names: Sequence[str], paths: Mapping[str, str], listed: str, where: str
-) -> list[str]:
-    """Finds the image of every name, and a name for every image.
-
-    Args:
-      names: Names of images, each once.
-      paths: What an image may be called -> its path.
-      listed: The file that the names come from, for errors.
-      where: The place of the images, for errors.
-
-    Returns:
-      The path of each name; `.JPG` and `.jpg` are the same if only one of them is there.
-
-    Raises:
-      ValueError: A name has no image, or an image has no name.
-    """
-    folded: dict[str, str] = {}
-    for called in paths:
-        folded.setdefault(_fold(called), called)
-    found = [name if name in paths else folded.get(_fold(name)) for name in names]
-    missing = [name for name, called in zip(names, found, strict=True) if called is None]
-    if missing:
-        raise ValueError(
-            f"{listed} names {some(missing)} without an image in {where}; expected an image for "
-            f"each line. Complete the images, or remove those lines."
-        )
-    used = set(found)
-    left_over = [called for called in paths if called not in used and _is_image(called)]
-    if left_over or len(used) < len(found):
-        twice = [called for called, count in Counter(found).items() if called and count > 1]
-        raise ValueError(
-            f"{where} holds {some(left_over)} without a line in {listed}; expected a line for "
-            f"each image. Remove those images, or add their lines."
-            if left_over
-            else f"{listed} names {some(twice)} in two spellings; expected "
-            f"each image once. Remove one of the lines."
-        )
-    return [paths[called] for called in found if called is not None]
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -195,9 +189,7 @@ def open_image(data: bytes) -> Image.Image:
       BadImageError: It is no image of a format that is read here, or its size is absurd.
     """
     try:
-        # Here, in the main thread: filters of warnings belong to the whole process.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _no_warnings():
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise BadImageError(_absurd(one_line(error))) from error
@@ -214,6 +206,20 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Returns an image turned as the orientation in its EXIF data says; any thread may call it.
+
+    Without EXIF data, or with such as cannot be read, it is as it is.
+    """
+    image.load()  # outside the lock; and TIFF files turn themselves
+    try:
+        with _no_warnings():
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGE:
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def square_pixels(
     image: Image.Image, crop: Callable[[Image.Image], Image.Image], size: int
 ) -> np.ndarray:
@@ -224,7 +230,7 @@ def square_pixels(
 
     Args:
       image: What `open_image` returned.
-      crop: Returns the part to keep.
+      crop: Returns the part to keep, of an image with its pixels.
       size: Side of the result, in pixels.
 
     Returns:
@@ -235,27 +241,29 @@ def square_pixels(
     """
     if image.mode not in _MODES:
         raise BadImageError(f"has pixels of mode {image.mode}; expected 8 bits a channel")
-    try:
-        part = crop(image)
+    with _decoding():
+        image.load()
+    part = crop(image)  # a mistake of the caller's is no bad image
+    with _decoding():
         if "transparency" in part.info:
             part = part.convert("RGBA")  # Pillow warns if it is not asked to keep it at first
-        part = part.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
-        return np.array(part)
-    except BadImageError:
-        raise
+        return np.array(part.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    try:
+        yield
     except _DAMAGE as error:
         raise BadImageError(f"does not decode ({one_line(error)})") from error
 
 
-def some(names: Sequence[str], limit: int = 3) -> str:
-    """The first few of many names, and how many there are."""
-    few = ", ".join(names[:limit])
-    return few if len(names) <= limit else f"{few} and {len(names) - limit} more"
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """One thread at a time: filters of warnings belong to the whole process."""
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -279,25 +287,15 @@ def _walk(folder: pathlib.Path) -> Iterator[str]:
     for root, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()
         inside = pathlib.PurePath(root).relative_to(folder)
+        for name in folders:
+            path = os.path.join(root, name)
+            if os.path.islink(path) and not is_hidden((inside / name).as_posix()):
+                raise ValueError(
+                    f"{path} is a symbolic link to a folder, which is not followed; expected the "
+                    f"images themselves, or links to them. Replace it, or remove it."
+                )
         paths = ((inside / name).as_posix() for name in sorted(files))
-        yield from (path for path in paths if not _is_hidden(path))
-
-
-def _is_hidden(path: str) -> bool:
-    """Whether it is what macOS and Windows leave behind."""
-    parts = path.split("/")
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts) or (
-        parts[-1].lower() in ("thumbs.db", "desktop.ini")
-    )
-
-
-def _is_image(path: str) -> bool:
-    return pathlib.PurePosixPath(path).suffix.lower() in SUFFIXES
-
-
-def _fold(path: str) -> str:
-    stem, dot, suffix = path.rpartition(".")
-    return f"{stem}{dot}{suffix.lower()}"
+        yield from (path for path in paths if not is_hidden(path))
 
 
 def _check_length(length: int) -> None:

@@ -7,6 +7,7 @@ thousands of PNG files takes seconds, so `decoded` keeps a copy of each split be
 
 import difflib
 import importlib
+import json
 import os
 import pathlib
 import warnings
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jmvae_jax.data.decoded import decoded, read_statistics, without_log
+from jmvae_jax.data.words import one_line
 from jmvae_jax.data.writing import FORMAT, write
 from jmvae_jax.data.writing import only_writer as _only_writer
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 # One entry per data set: the module and the class of its builder, imported when it is asked for
 # because TFDS is slow to import. A builder has, beside what TFDS asks of it, a method
 # `collect_sources(manual_dir, download)` that finds and verifies its source files without writing;
-# one whose configurations are too many for a list has `find_config(text, manual_dir)`.
+# one whose configurations are too many for a list has `find_config(text, manual_dir)`; one whose
+# metadata name its attributes says `names_attributes = True`.
 _BUILDERS = {
     "fashion_mnist": ("jmvae_jax.data.mnist", "FashionMnist"),
     "kmnist": ("jmvae_jax.data.mnist", "Kmnist"),
@@ -154,19 +157,29 @@ def _new_builder(name: str, data_dir: PathLike | None, manual_dir: pathlib.Path 
     module, class_name = _BUILDERS[base]
     builder_class = getattr(importlib.import_module(module), class_name)
     config = _find_config(builder_class, name, text if slash else None, manual_dir)
-    from google.protobuf.json_format import ParseError
-
+    root = None if data_dir is None else _expand(data_dir)
     try:
         with without_log("custom data configuration"):
-            return builder_class(
-                config=config, data_dir=None if data_dir is None else _expand(data_dir)
-            )
-    except ParseError as error:
-        where = "TFDS's default folder" if data_dir is None else data_dir
+            return builder_class(config=config, data_dir=root)
+    except Exception as error:  # whatever TFDS stumbles over in a damaged description
+        folder = _folder(builder_class, config, root)
+        if isinstance(error, OSError) or not (folder / "dataset_info.json").exists():
+            raise
         raise ValueError(
-            f"{name}: the description of the prepared data set in {where} is damaged "
-            f"({str(error).splitlines()[0]}). Delete its folder to have it prepared again."
+            f"{name}: the description of the prepared data set in {folder} is damaged "
+            f"({one_line(error)}). Delete its folder to have it prepared again."
         ) from error
+
+
+def _folder(builder_class: Any, config: Any, root: pathlib.Path | None) -> pathlib.Path:
+    """Where TFDS looks for a prepared data set."""
+    import tensorflow_datasets as tfds
+
+    if config is None and builder_class.BUILDER_CONFIGS:
+        config = builder_class.BUILDER_CONFIGS[0]
+    parts = [] if config is None else [getattr(config, "name", config)]
+    root = _expand(tfds.core.constants.DATA_DIR) if root is None else root
+    return root.joinpath(builder_class.name, *parts, str(builder_class.VERSION))
 
 
 def _find_config(
@@ -214,6 +227,7 @@ def _is_prepared(builder: Any) -> bool:
             f"{builder.name}: {folder} has no dataset_info.json, so it is not a prepared data set. "
             f"Delete that folder, or pass another data_dir."
         )
+    _check_description(builder, folder)
     found = builder.info.file_format.value
     if found != FORMAT:
         raise ValueError(
@@ -229,6 +243,30 @@ def _is_prepared(builder: Any) -> bool:
             f"folder to have it prepared again, or pass another data_dir."
         )
     return True
+
+
+def _check_description(builder: Any, folder: pathlib.Path) -> None:
+    """Raises if a part of the description is missing or damaged, which TFDS would read later."""
+    described = ["features.json"]
+    if getattr(builder, "names_attributes", False):
+        described.append("metadata.json")
+    for name in described:
+        try:
+            content = json.loads((folder / name).read_bytes())
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__}")
+            if name == "metadata.json" and not isinstance(content.get("attributes"), list):
+                raise ValueError("it names no attributes")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{builder.name}: {folder} lacks {name}. Delete that folder to have it prepared "
+                f"again, or pass another data_dir."
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{builder.name}: {folder / name} is damaged ({one_line(error)}). Delete its "
+                f"folder to have it prepared again."
+            ) from error
 
 
 def _parse_split(builder: Any, split: str) -> list[tuple[str, range]]:

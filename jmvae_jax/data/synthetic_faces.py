@@ -60,6 +60,7 @@ def _config(name: str, size: int, counts: tuple[int, int, int], words: str) -> S
 class SyntheticFaces(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Synthetic faces: drawings, no photographs, with CelebA's 40 attributes."""
 
+    names_attributes = True
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[SyntheticFacesConfig]] = [
         _config("64", 64, (20_000, 2_000, 2_000), "24,000 drawings, 64 pixels wide."),

@@ -16,7 +16,7 @@ from jmvae_jax.evaluation.coherence import (
     judge_from_prior,
     judge_images,
 )
-from jmvae_jax.evaluation.editing import Edit, average_image, edit
+from jmvae_jax.evaluation.editing import Edit, average_image, edit, signs
 from jmvae_jax.evaluation.generation import generate, predict
 from jmvae_jax.evaluation.importance import Estimate
 from jmvae_jax.evaluation.latent import interpolate, posterior_mean
@@ -54,6 +54,7 @@ __all__ = [
     "posterior_mean",
     "predict",
     "sharpness",
+    "signs",
     "standard_queries",
     "summarize",
 ]

@@ -81,7 +81,7 @@ def mean_scores(
     return means
 
 
-def balanced_accuracy_stderr(wanted: np.ndarray, scores: np.ndarray) -> float:
+def balanced_accuracy_stderr(wanted: np.ndarray, scores: np.ndarray) -> float | None:
     """Standard error of the balanced accuracies' mean over attributes that have both values.
 
     By the delta method: the share that is right among those with an attribute, and among those
@@ -90,14 +90,17 @@ def balanced_accuracy_stderr(wanted: np.ndarray, scores: np.ndarray) -> float:
     Args:
       wanted, scores: as in `attribute_scores`.
 
+    Returns:
+      The error; None where no attribute has both values.
+
     Raises:
-      ValueError: as `attribute_scores`; or no attribute has both values.
+      ValueError: as `attribute_scores`.
     """
     wanted, scores = _checked(wanted, scores, np.shape(wanted)[-1])
     truth, right = wanted > 0, (scores > 0) == (wanted > 0)
     both = truth.any(axis=0) & ~truth.all(axis=0)
     if not both.any():
-        raise ValueError("wanted: no attribute has examples with it and without it")
+        return None
     truth, right = truth[:, both], right[:, both]
     moved = np.zeros(truth.shape)
     for side in (truth, ~truth):

@@ -35,6 +35,11 @@ class Edit(NamedTuple):
     result: Array
 
 
+def signs(inferred: Any) -> Array:
+    """-1 where an inferred attribute is negative, else 1."""
+    return jnp.where(jnp.asarray(inferred) < 0, -1.0, 1.0)
+
+
 def average_image(
     model: MultimodalModel, variables: Variables, values: Any, *, image: str, attributes: str
 ) -> Array:
@@ -99,10 +104,10 @@ def edit(
         raise ValueError(f"changes names attributes {unknown}: the model has 0 to {count - 1}")
     images = jnp.asarray(images)
     inferred = predict(model, variables, {image: images}, targets=(attributes,))[attributes]
-    signs = jnp.where(inferred < 0, -1.0, 1.0)
-    changed = signs
+    base = signs(inferred)
+    changed = base
     for number, value in changes.items():
         changed = changed.at[:, number].set(value)
     names = {"image": image, "attributes": attributes}
-    before, after = (average_image(model, variables, w, **names) for w in (signs, changed))
+    before, after = (average_image(model, variables, w, **names) for w in (base, changed))
     return Edit(inferred, before, after, images + after - before)

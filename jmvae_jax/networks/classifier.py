@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from jmvae_jax.networks.conv import HalvingConv
+from jmvae_jax.networks.strided import HalvingConv
 from jmvae_jax.types import Array
 
 

@@ -75,8 +75,8 @@ class Adversary:
     """A discriminator, and what it is shown.
 
     Args:
-      discriminator: any Linen module from images `[N, *shape]` to logits `[N]`; with `conditions`,
-        from images and a second argument `[N, F]`.
+      discriminator: any Linen module without state or randomness, from images `[N, *shape]` to
+        logits `[N]`; with `conditions`, from images and a second argument `[N, F]`.
       image: name of the modality that it judges.
       latent: where z_u comes from: "prior" (the model's own, p(z | w) of CMMA) or "uniform".
       reconstruction_weight: gamma in (3).
@@ -117,8 +117,18 @@ class Adversary:
         return (jnp.concatenate(seen, axis=-1),) if seen else ()
 
     def init(self, key: Key, batch: Batch) -> Any:
-        """The discriminator's first parameters."""
-        return self.discriminator.init(key, batch[self.image], *self._beside(batch))["params"]
+        """The discriminator's first parameters.
+
+        Raises:
+          ValueError: it keeps something else as well, statistics say.
+        """
+        found = self.discriminator.init(key, batch[self.image], *self._beside(batch))
+        if set(found) != {"params"}:
+            raise ValueError(
+                f"discriminator keeps {sorted(set(found) - {'params'})}: expected a network of "
+                "parameters alone, since it sees real images and fakes in one batch"
+            )
+        return found["params"]
 
     def logits(self, params: Any, batch: Batch, *images: Array) -> list[Array]:
         """Logits `[B]` of each of `images` `[B, *shape]`, in one pass."""

@@ -31,14 +31,16 @@ from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 ADVERSARIAL_METRICS = (
     "generator/loss",
     "generator/fooling",
+    "generator/grad_norm",
+    "discriminator/grad_norm",
     "discriminator/loss",
     "discriminator/real",
     "discriminator/reconstruction",
     "discriminator/draw",
 )
-"""Losses (3) and (4); `-log D` of the fakes in (3), without the reconstruction; and the mean
-probabilities D that images are real. A discriminator that has won says 1, 0, 0; one that has given
-up says the same of all three."""
+"""Losses (3) and (4) and the norms of their gradients (`grad_norm` is the encoders'); `-log D` of
+the fakes in (3), without the reconstruction; and the mean probabilities D that images are real. A
+discriminator that has won says 1, 0, 0; one that has given up says the same of all three."""
 
 
 class GroupOptimizers(NamedTuple):
@@ -167,6 +169,7 @@ class AdversarialUpdate:
             return total, {"generator/loss": total, "generator/fooling": jnp.mean(fooling)}
 
         grads, terms = parallel.mean(jax.grad(loss, has_aux=True)(generator), self.axis_name)
+        terms["generator/grad_norm"] = optax.tree.norm(grads)
         generator, opt_state = self._descend("generator", grads, generator, state.opt_state)
         return state.replace(params={**encoders, **generator}, opt_state=opt_state), terms
 
@@ -187,9 +190,10 @@ class AdversarialUpdate:
             logits = self.adversary.logits(params, batch, *kinds)
             total = jnp.mean(discriminator_loss(*logits))
             shares = [jnp.mean(jax.nn.sigmoid(part)) for part in logits]
-            return total, dict(zip(ADVERSARIAL_METRICS[2:], [total, *shares], strict=True))
+            return total, dict(zip(ADVERSARIAL_METRICS[-4:], [total, *shares], strict=True))
 
         grads, terms = parallel.mean(jax.grad(loss, has_aux=True)(state.adversary), self.axis_name)
+        terms["discriminator/grad_norm"] = optax.tree.norm(grads)
         params, opt_state = self._descend("discriminator", grads, state.adversary, state.opt_state)
         return state.replace(adversary=params, opt_state=opt_state), terms
 

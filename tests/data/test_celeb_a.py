@@ -4,11 +4,14 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import types
 import warnings
 import zipfile
 import zlib
@@ -22,6 +25,7 @@ from PIL import Image
 from jmvae_jax.data import (
     attribute_images,
     celeb_a,
+    celeb_a_stock,
     decoded,
     descriptions,
     image_files,
@@ -74,9 +78,15 @@ def manual(tmp_path):
 
 
 def contents(data_dir):
-    """Relative path -> bytes of every file."""
-    paths = (path for path in pathlib.Path(data_dir).rglob("*") if path.is_file())
-    return {path.relative_to(data_dir): path.read_bytes() for path in paths}
+    """Relative path -> bytes of every file, but for the metadata's source."""
+    paths = [path for path in pathlib.Path(data_dir).rglob("*") if path.is_file()]
+    found = {path.relative_to(data_dir): path.read_bytes() for path in paths}
+    for path in found:
+        if path.name == "metadata.json":
+            noted = json.loads(found[path])
+            noted.pop("source")
+            found[path] = json.dumps(noted).encode()
+    return found
 
 
 def described(data_dir, name=NAME):
@@ -112,6 +122,8 @@ def test_zip_with_txt_and_folder_with_csv_are_identical_data_sets(tmp_path):
     for folder in (first, second):
         prepare(NAME, data_dir=folder / "data", manual_dir=folder)
     assert contents(first / "data") == contents(second / "data")
+    sources = [metadata(NAME, data_dir=folder / "data")["source"] for folder in (first, second)]
+    assert sources == ["img_align_celeba.zip", "img_align_celeba"]
     builder = prepare(NAME, data_dir=first / "data")
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     assert sizes == {"train": 334, "validation": 83, "test": 83}
@@ -269,6 +281,56 @@ def test_names_in_a_stock_data_set_are_kept(files, prepared, tmp_path, monkeypat
     write_stock(files, tmp_path / "data", monkeypatch, named=True)
     prepare(NAME, data_dir=tmp_path / "data")
     assert described(tmp_path / "data") == described(prepared)
+    assert metadata(NAME, data_dir=tmp_path / "data")["source"] == "celeb_a"
+
+
+def test_a_manual_dir_hides_the_stock_data_set_in_data_dir(files, manual, tmp_path, monkeypatch):
+    write_stock(files, tmp_path / "data", monkeypatch)
+    with pytest.raises(FileNotFoundError, match=f"TFDS's own celeb_a.* from {manual}/celeb_a"):
+        prepare(NAME, data_dir=tmp_path / "data", manual_dir=manual)
+
+
+STOCK_DAMAGE = {
+    "a list": ("dataset_info.json", lambda text: "[]"),
+    "null": ("dataset_info.json", lambda text: "null"),
+    "nested": ("dataset_info.json", lambda text: "[" * 100_000),
+    "no UTF-8": ("dataset_info.json", lambda text: b"\xff{}"),
+    "an unknown field": ("dataset_info.json", lambda text: text.replace('"splits"', '"splits?"')),
+    "truncated features": ("features.json", lambda text: text[: len(text) // 2]),
+    "features as a list": ("features.json", lambda text: "[]"),
+    "no features": ("features.json", None),
+}
+
+
+def test_damaged_stock_data_sets(files, manual, tmp_path, monkeypatch):
+    folder = write_stock(files, manual, monkeypatch)
+    for name, change in STOCK_DAMAGE.values():
+        path = folder / name
+        text = path.read_text()
+        damaged = change and change(text)
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+        words = refused(manual, tmp_path)
+        assert f"the description of the data set in {folder} is damaged (" in words
+        assert "pass a manual_dir with the original files" in words
+        path.write_text(text)
+    # A usable one in a later folder goes before complaints of an earlier one.
+    other = shutil.copytree(manual, tmp_path / "other")
+    path.with_name("dataset_info.json").write_text("[]")
+    assert celeb_a_stock.find([manual, other]).sizes["test"] == 10
+
+
+def test_a_stock_data_set_with_attributes_in_a_row(files, manual, tmp_path, monkeypatch):
+    folder = write_stock(files, manual, monkeypatch)
+    tensor = tfds.features.Tensor(shape=(40,), dtype=np.int8)
+    row = tfds.features.FeaturesDict({"attributes": tensor}).to_json()["content"]["features"]
+    path = folder / "features.json"
+    features = json.loads(path.read_text())
+    features["featuresDict"]["features"]["attributes"] = row["attributes"]
+    path.write_text(json.dumps(features))
+    assert f"{folder} has other features than TFDS's celeb_a" in refused(manual, tmp_path)
 
 
 def test_stock_data_sets_that_cannot_be_used(files, tmp_path, manual, monkeypatch):
@@ -278,7 +340,7 @@ def test_stock_data_sets_that_cannot_be_used(files, tmp_path, manual, monkeypatc
     info.write_text(good[0].replace('"array_record"', '"tfrecord"'))
     assert f"{folder} was prepared in the format tfrecord" in refused(manual, tmp_path)
     info.write_text("{")
-    assert f"{info} is damaged" in refused(manual, tmp_path)
+    assert f"{folder} is damaged" in refused(manual, tmp_path)
     info.write_text(good[0])
     features.write_text(good[1].replace("Smiling", "Grinning"))
     assert "(Grinning, Smiling)" in refused(manual, tmp_path)
@@ -391,6 +453,8 @@ def test_what_is_prepared_needs_no_sources(prepared, monkeypatch):
         ("064", "image size 064"),
         ("0", "image size 0"),
         ("9999", "image size 9999"),
+        ("9" * 5000, "malformed"),
+        ("64_crop_0_0_" + "9" * 5000, "malformed"),
         ("64_crop_31_0_148", "leaves the image"),
         ("64_crop_0_71_148", "leaves the image"),
         ("64_crop_0_0_0", "leaves the image"),
@@ -415,6 +479,16 @@ def test_builders_take_configurations_by_name(tmp_path):
     builder = celeb_a.CelebAAligned(data_dir=tmp_path, config="32_crop_19_39_140")
     assert builder.info.features["image"].shape == (32, 32, 3)
     assert celeb_a.CelebAAligned(data_dir=tmp_path).builder_config.name == "64"
+
+
+def test_a_configuration_is_what_its_name_says(tmp_path):
+    good = celeb_a.CelebAAligned.find_config("32")
+    assert celeb_a.CelebAAligned(data_dir=tmp_path, config=good).builder_config is good
+    wrong = {"image_size": 64}, {"crop": (0, 0, 178)}, {"name": "32_crop_15_40_148"}
+    for change in (*wrong, {"attributes": ("Smiling",)}):
+        config = dataclasses.replace(good, **change)
+        with pytest.raises(ValueError, match=f"^{NAME}: config=ImageConfig.*expected"):
+            celeb_a.CelebAAligned(data_dir=tmp_path, config=config)
 
 
 # Bad input: text
@@ -466,6 +540,10 @@ BAD_TXT = {
     "another count": (
         _edit(f"{ATTR}.txt", "60\n", "61\n"),
         (f"{ATTR}.txt has 60 lines of attributes; expected the 61",),
+    ),
+    "a count without end": (
+        _edit_line(f"{ATTR}.txt", 1, lambda line: "9" * 5000),
+        (f"{ATTR}.txt, line 1: '9999", "expected the number of images"),
     ),
     "no count": (
         _edit(f"{ATTR}.txt", "60\n", ""),
@@ -542,6 +620,14 @@ BAD_CSV = {
     "a stray quote": (
         _edit_line(f"{ATTR}.csv", 4, lambda line: '"000003.jpg"x' + line[10:]),
         (f"{ATTR}.csv, line 4: no line of a CSV file",),
+    ),
+    "a quote without end": (
+        _edit_line(f"{ATTR}.csv", 4, lambda line: '"' + line),
+        (f"{ATTR}.csv, line 4: no line of a CSV file",),
+    ),
+    "commas alone": (
+        _edit_line(f"{ATTR}.csv", 4, lambda line: "," * 40),
+        (f"{ATTR}.csv, line 4: '' is no name of a file",),
     ),
     "an unknown attribute": (
         _edit(f"{ATTR}.csv", "Smiling", "Grinning"),
@@ -665,6 +751,117 @@ def test_an_image_twice(files, manual, tmp_path):
     assert f"{path} holds 000001.jpg twice, as img_align_celeba/000001.jpg and as other/" in text
 
 
+def test_other_files_of_one_name_do_no_harm(files, prepared, manual, tmp_path):
+    place = files.write_folder(manual)
+    files.write_txt(manual)
+    for inside in ("a", "b"):
+        (place / inside).mkdir()
+        (place / inside / "readme.txt").write_text(inside)
+    builder = celeb_a.CelebAAligned(data_dir=tmp_path / "data")
+    builder.collect_sources(manual)
+    assert builder._source.sizes == {"train": 40, "validation": 10, "test": 10}
+
+
+def test_a_member_twice(files, manual, tmp_path):
+    files.write_txt(manual)
+    path = files.write_zip(manual)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("img_align_celeba//./000001.jpg", files.images["000002.jpg"])
+    text = refused(manual, tmp_path)
+    assert f"{path} holds the member 'img_align_celeba/000001.jpg' twice" in text
+
+
+def test_a_link_to_a_folder_is_refused(files, manual, tmp_path):
+    files.write_txt(manual)
+    place = files.write_folder(manual)
+    (tmp_path / "elsewhere").mkdir()
+    (place / "more").symlink_to(tmp_path / "elsewhere")
+    assert f"{place / 'more'} is a symbolic link to a folder" in refused(manual, tmp_path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_packed_otherwise_are_not_read(files, manual, tmp_path, method):
+    files.write_txt(manual)
+    path = files.write_zip(manual)
+    content = files.images.pop("000017.jpg")
+    path = files.write_zip(manual)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("000017.jpg", content, method)
+    text = refused(manual, tmp_path)
+    assert f"{path}, member 000017.jpg is packed by method {method}; expected 0 " in text
+
+
+def test_deflate_unpacks_no_more_than_the_directory_says(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb", bytes(1_000_000))
+    path.write_bytes(path.read_bytes().replace((1_000_000).to_bytes(4, "little"), b"d\0\0\0"))
+    make, asked = zipfile._get_decompressor, []
+
+    class Spy:
+        def __init__(self, method):
+            self._inner = make(method)
+
+        def decompress(self, data, limit):
+            asked.append(limit)
+            return self._inner.decompress(data, limit)
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+    monkeypatch.setattr(zipfile, "_get_decompressor", Spy)
+    with (
+        image_files.ZipImages(path).reader() as read,
+        pytest.raises(image_files.BadImageError, match="cannot be unpacked"),
+    ):
+        read("bomb")
+    assert max(asked) <= 4096
+
+
+def test_only_regular_files_are_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "nothing.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file.jpg").write_bytes(b"content")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "file.jpg")
+    monkeypatch.setattr(image_files, "_MAX_BYTES", 7)
+    with image_files.FolderImages(tmp_path).reader() as read:
+        assert read("link.jpg") == read("file.jpg") == b"content"
+        for name in ("pipe.jpg", "device.jpg"):
+            with pytest.raises(image_files.BadImageError, match="is no regular file"):
+                read(name)
+        with pytest.raises(image_files.BadImageError, match="cannot be read"):
+            read("nothing.jpg")
+        (tmp_path / "file.jpg").write_bytes(b"contents")
+        small = os.stat_result((0,) * 10)  # it grew after it was measured
+        monkeypatch.setattr(image_files.os, "fstat", lambda _: small)
+        with pytest.raises(image_files.BadImageError, match="has 8 bytes; expected at most 7"):
+            read("file.jpg")
+
+
+def test_a_broken_disk_is_no_bad_image(files, manual, tmp_path, monkeypatch):
+    files.write_txt(manual)
+    place = files.write_folder(manual)
+    stat = os.stat
+
+    def broken(path, *args, **options):
+        if str(path).endswith("000017.jpg"):
+            raise OSError(5, "Input/output error")
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(image_files.os, "stat", broken)
+    with pytest.raises(OSError, match=f"Input/output error: '{place}/000017.jpg'"):
+        prepare(NAME, data_dir=tmp_path / "data", manual_dir=manual, skip_bad_images=True)
+
+
+def test_own_mistakes_are_no_bad_images():
+    def mistaken(image):
+        raise TypeError("a mistake")
+
+    with pytest.raises(TypeError, match="a mistake"):
+        image_files.square_pixels(celeb_a_files.picture(0), mistaken, 8)
+
+
 def absurd_jpeg(content):
     """A JPEG whose header says 65,000 pixels a side."""
     at = content.index(b"\xff\xc0") + 5
@@ -711,7 +908,7 @@ def test_bad_images_end_the_preparation(files, manual, tmp_path, bad, as_zip):
     text = refused(manual, tmp_path)
     where = f"{place}, member img_align_celeba/" if as_zip else f"{place}/"
     assert f"{where}000017.jpg {words}" in text
-    assert "skip_bad_images=True" in text
+    assert "pass skip_bad_images=True to prepare (--skip_bad_images)" in text
 
 
 def store(files, manual):
@@ -844,6 +1041,25 @@ def test_few_images_wait_for_the_writer(original, monkeypatch, tmp_path):
     results.close()
 
 
+def test_errors_close_what_was_opened(original, monkeypatch, tmp_path):
+    builder = celeb_a.CelebAAligned(data_dir=tmp_path)
+    closed = []
+
+    def examples():
+        try:
+            for _ in range(100):
+                yield attribute_images.RawExample("a", np.zeros(40, np.int8), b"", "a")
+        finally:
+            closed.append("examples")
+
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    opened = examples()
+    source = types.SimpleNamespace(sizes={"train": 100}, examples=lambda split: opened)
+    with pytest.raises(ValueError, match="a does not decode"):
+        list(builder._generate_examples(source, "train"))
+    assert closed == ["examples"]
+
+
 # Metadata and statistics
 
 
@@ -871,6 +1087,7 @@ def test_metadata(prepared, garments):
         "crop": [15, 40, 148],
         "num_skipped_images": 0,
         "skipped_images": {},
+        "source": "img_align_celeba.zip",
     }
     assert metadata("fashion_mnist", **garments) == {}
 
@@ -925,6 +1142,48 @@ def test_bad_statistics_are_computed_again(prepared, tmp_path, damage):
     builder = prepare(NAME, data_dir=data_dir)
     specs = {key: (array.shape, array.dtype) for key, array in expected.items()}
     assert decoded._read_copy(path, decoded._fingerprint(builder, "train"), specs) is not None
+
+
+def test_abandoned_copies_are_removed(prepared, tmp_path):
+    old, new = (tmp_path / f".test.decoded.npz.{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    day = 86_400
+    os.utime(old, (old.stat().st_mtime - 1.1 * day,) * 2)
+    os.utime(new, (new.stat().st_mtime - 0.9 * day,) * 2)
+    decoded._keep_copy(tmp_path / "test.decoded.npz", "x", {"a": np.zeros(1)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "test.decoded.npz"]
+
+
+OTHER_VERSION = '{"name": "celeb_a_aligned", "version": "9.9.9"}'
+OWN_DAMAGE = [
+    ("dataset_info.json", "[]"),
+    ("dataset_info.json", OTHER_VERSION),
+    ("dataset_info.json", b"\xff{}"),
+    ("features.json", None),
+    ("features.json", "{"),
+    ("features.json", "[]"),
+    ("metadata.json", None),
+    ("metadata.json", '{"attributes": ['),
+    ("metadata.json", "{}"),
+]
+
+
+def test_damaged_descriptions_are_named(prepared, tmp_path):
+    data_dir = shutil.copytree(prepared, tmp_path / "own")
+    folder = data_dir / NAME / "64" / "1.0.0"
+    for name, damage in OWN_DAMAGE:
+        path = folder / name
+        good = path.read_bytes()
+        path.unlink()
+        if damage is not None:
+            path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+        error, words = (ValueError, " is damaged") if damage else (FileNotFoundError, " lacks ")
+        with pytest.raises(error, match=f"{NAME}.* {folder}.*{words}.*prepared again") as info:
+            load(NAME, "test", data_dir=data_dir)
+        assert "\n" not in str(info.value)
+        path.write_bytes(good)
+    assert len(load(NAME, "test", data_dir=data_dir)["index"]) == 10
 
 
 def test_what_has_no_statistics(tmp_path, prepared, monkeypatch):

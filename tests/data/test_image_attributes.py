@@ -7,9 +7,18 @@ import celeb_a_files
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, ImageOps
 
-from jmvae_jax.data import image_files, load, metadata, num_examples, pixel_statistics, prepare
+from jmvae_jax.data import (
+    attribute_tables,
+    image_files,
+    image_names,
+    load,
+    metadata,
+    num_examples,
+    pixel_statistics,
+    prepare,
+)
 
 NAME = "image_attributes"
 SPLITS = ("train", "validation", "test")
@@ -176,6 +185,41 @@ def test_photographs_are_upright(tmp_path):
     assert found[:, :24].max() < 50
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation(form):
+    picture = celeb_a_files.picture(0, (16, 24))
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        content = celeb_a_files.encode(picture, form, exif=exif)
+        expected = ImageOps.exif_transpose(image_files.open_image(content))
+        found = image_files.upright(image_files.open_image(content))
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_odd_exif_data_do_no_harm():
+    picture = celeb_a_files.picture(0, (16, 24))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = celeb_a_files.encode(picture, exif=exif)
+    turned = image_files.upright(image_files.open_image(content))
+    assert turned.size == (24, 16)
+    # An ASCII tag with a rational in it: Pillow cannot write it again.
+    image = image_files.open_image(content)
+    rational = b"MM\0*\0\0\0\x08" + b"\0\x02"
+    rational += b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    rational += b"\x01\x0e\0\x05\0\0\0\x01\0\0\0\x26" + bytes(4)
+    rational += b"\0\0\0\x01\0\0\0\x02"
+    image.info["exif"] = b"Exif\0\0" + rational
+    with pytest.raises(AttributeError):
+        ImageOps.exif_transpose(image.copy())
+    assert image_files.upright(image.copy()).size == (24, 16)
+    for broken in (b"Exif\0\0nonsense", b"Exif\0\0" + rational[:20], b"Exif\0\0MM\0*\0\0\0\xff"):
+        image = image_files.open_image(content)
+        image.info["exif"] = broken
+        assert image_files.upright(image.copy()).size == (16, 24)
+
+
 def prepare_all(folder, tmp_path):
     return prepare(NAME, data_dir=tmp_path / "data", manual_dir=folder).info.splits
 
@@ -234,7 +278,9 @@ def test_a_key_prepares_only_its_own_csv_file(manual, tmp_path):
     assert metadata(f"{NAME}/64_{key}", data_dir=tmp_path / "data")["attributes"] == ATTRIBUTES
 
 
-@pytest.mark.parametrize("config", ["", "x", "64_abc", "64_0123456789AB", "064", "0", "5000"])
+@pytest.mark.parametrize(
+    "config", ["", "x", "64_abc", "64_0123456789AB", "064", "0", "5000", "9" * 5000]
+)
 def test_malformed_configurations(manual, tmp_path, config):
     write(manual, table())
     assert f"config {config!r}" in refused(manual, tmp_path, name=f"{NAME}/{config}")
@@ -276,6 +322,10 @@ BAD_ROWS = {
         _set(4, 0, "images/image 0.jpg"),
         "without a line in ",
     ),
+    "commas alone": (
+        lambda rows: rows.insert(4, ["", "", "", ""]),
+        "line 5: no file name",
+    ),
     "no name": (_set(4, 0, ""), "line 5: no file name"),
     "a path that leaves": (_set(4, 0, "../x.jpg"), "line 5: '../x.jpg' is a path that leaves"),
     "an inner path that leaves": (_set(4, 0, "b/../../x.jpg"), "line 5: 'b/../../x.jpg' is a path"),
@@ -306,6 +356,19 @@ def test_bad_csv_files(manual, tmp_path, bad):
     assert not (tmp_path / "data").exists()
 
 
+def test_lines_are_counted_as_editors_do(tmp_path):
+    path = tmp_path / "table.txt"
+    path.write_bytes("a\x0cb 1\r\n\r\nc\u2028 2\x0b3\r\n".encode())
+    assert list(attribute_tables.read_rows(path)) == [
+        (1, ["a", "b", "1"]),
+        (3, ["c", "2", "3"]),
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text('a,b\n"c\nd",1\n\n  \n,\ne,2\n')
+    rows = [(row.line, row.fields[0]) for row in attribute_tables.read_rows(path)]
+    assert rows == [(1, "a"), (2, "c\nd"), (6, ""), (7, "e")]
+
+
 def test_an_image_in_two_spellings(manual, tmp_path):
     (manual / "images" / names()[3]).unlink()
     rows = table()
@@ -333,9 +396,9 @@ def test_bad_images(manual, tmp_path):
 
 def test_suffixes_match_in_either_case_only_if_that_is_clear():
     paths = {"a.JPG": "1", "b.jpg": "2", "b.JPG": "3", "c.txt": "4"}
-    found = image_files.match_names(["b.JPG", "a.jpg", "b.jpg"], paths, "list", "place")
+    found = image_names.match_names(["b.JPG", "a.jpg", "b.jpg"], paths, "list", "place")
     assert found == ["3", "1", "2"]
     with pytest.raises(ValueError, match=r"^place holds b\.JPG without a line in list"):
-        image_files.match_names(["a.jpg", "b.jpg"], paths, "list", "place")
+        image_names.match_names(["a.jpg", "b.jpg"], paths, "list", "place")
     with pytest.raises(ValueError, match=r"^list names a\.JPG in two spellings"):
-        image_files.match_names(["a.Jpg", "a.jpg", "b.jpg", "b.JPG"], paths, "list", "place")
+        image_names.match_names(["a.Jpg", "a.jpg", "b.jpg", "b.JPG"], paths, "list", "place")

@@ -1,5 +1,8 @@
 """Pictures of any kind to squares of pixels, and the words that say what is changed."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +112,30 @@ def test_auto_says_what_it_did():
     found = portraits.choose_crop(Image.new("RGB", (30, 40)), "auto")
     assert found[:3] == (0, 5, 30)
     assert "central square" in found.chosen
+
+
+def test_a_detector_that_is_there_is_asked(monkeypatch):
+    class Cascade:
+        def __init__(self, path):
+            assert path.endswith("haarcascade_frontalface_default.xml")
+
+        def detectMultiScale(self, grey, *options):  # noqa: N802 - OpenCV's name
+            assert grey.shape == (200, 300)
+            return found
+
+    data = types.SimpleNamespace(haarcascades="somewhere/")
+    monkeypatch.setitem(
+        sys.modules, "cv2", types.SimpleNamespace(CascadeClassifier=Cascade, data=data)
+    )
+    picture = Image.new("RGB", (300, 200))
+    found = np.array([[10, 20, 30, 30], [100, 50, 80, 80]])
+    crop = portraits.choose_crop(picture, "auto")
+    # The larger box, 1.3 times as wide around the same center.
+    assert crop == (88, 38, 104, "the face that OpenCV finds")
+    found = np.array([[250, 150, 50, 50]])
+    assert portraits.choose_crop(picture, "auto")[:3] == (235, 135, 65)
+    found = ()
+    assert "finds no face" in portraits.choose_crop(picture, "auto").chosen
 
 
 NAMES = ("Smiling", "Male", "No_Beard")

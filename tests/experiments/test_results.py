@@ -120,3 +120,49 @@ def test_labels_are_read_from_images(short):
         assert share(short, name, "image_to_label") >= 0.98
     # Alpha 1 pays for its coherence here as well.
     assert 0.97 <= share(short, "jmvae_kl_1", "image_to_label") < 0.98
+
+
+# Faces
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return json.loads((RESULTS / "faces_5_epochs" / "table.json").read_text())
+
+
+def read_in(table, row, name):
+    return table["rows"][row]["coherence"][name]["balanced_accuracy"]
+
+
+def test_the_table_of_faces_is_whole_and_its_markdown_is_its_own(faces):
+    assert (RESULTS / "faces_5_epochs" / "table.md").read_text() == markdown(faces)
+    assert list(faces["rows"]) == list(tables.FACES_ROWS)
+    assert faces["failed"] == {}
+    for row in faces["rows"].values():
+        assert row["step"] == 6250
+        assert row["coherence"]["judge"]["balanced_accuracy"] >= 0.95
+        counts = {d["num_images"] for d in row["coherence"]["frechet_distance"].values()}
+        assert counts <= {2000, 5000}
+
+
+def test_attributes_are_inferred_and_drawn(faces):
+    found = faces["rows"]["jmvae_kl"]["attributes"]
+    assert found["balanced_accuracy"] >= 0.85
+    assert len(found["per_attribute"]) == 40
+    drawn = {
+        name: read_in(faces, name, "attributes_to_image") for name in ("jmvae_kl", "jmvae_zero")
+    }
+    assert drawn["jmvae_kl"] >= 0.75
+    assert drawn["jmvae_zero"] < drawn["jmvae_kl"] - 0.05
+
+
+@pytest.mark.parametrize("kind", ["from_attributes", "from_prior"])
+def test_the_discriminator_makes_images_sharper_and_more_like_real_ones(faces, kind):
+    plain, adversarial = (faces["rows"][name]["coherence"] for name in ("jmvae_kl", "jmvae_gan"))
+    sharp = [found["sharpness"][kind]["estimate"] for found in (plain, adversarial)]
+    assert sharp[0] < sharp[1] < plain["sharpness"]["real"]["estimate"]
+    apart = [found["frechet_distance"][kind] for found in (plain, adversarial)]
+    error = np.hypot(apart[0]["stderr"], apart[1]["stderr"])
+    assert apart[1]["estimate"] < apart[0]["estimate"] - 3 * error
+    drawn = [read_in(faces, name, "attributes_to_image") for name in ("jmvae_kl", "jmvae_gan")]
+    assert abs(drawn[0] - drawn[1]) <= 0.05

@@ -249,7 +249,7 @@ def test_the_markdown_of_faces_says_what_is_drawn_and_of_what_density(tmp_path):
     head = {"table": "faces", "epochs": 5, "num_samples": 10, "num_examples": 4, "smoke": False}
     text = markdown({**head, "command": "python", "rows": rows, "differences": [], "failed": {}})
     assert "synthetic drawings" in text
-    assert "the sum over pixels and channels: a density (`normal`)" in text
+    assert "attributes: normal_tanh (scale 0.1); image: normal (scale 1)." in text
     assert "in brackets" not in text
     assert "| jmvae_kl | 0.8750 ± 0.0025 | 0.8750 ± 0.0025 | 0.9000 ± 0.0025 | 0.8000 |" in text
     assert "| cvae_gan |  | 0.8750 ± 0.0025 | 0.9000 ± 0.0025 |  |" in text

@@ -9,7 +9,8 @@ import pytest
 
 import jmvae_jax as jm
 from jmvae_jax.networks import ConvDecoder, ConvDiscriminator, ConvEncoder, Norm
-from jmvae_jax.networks.conv import DoublingConv, HalvingConv, stage_channels
+from jmvae_jax.networks.conv import stage_channels
+from jmvae_jax.networks.strided import DoublingConv, HalvingConv
 
 CONVS = pytest.mark.parametrize("conv", [HalvingConv, DoublingConv])
 SHAPES = pytest.mark.parametrize("shape", [(6, 8, 3), (2, 2, 1), (4, 4, 5)])
