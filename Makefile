@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/mnist_jmvae_kl_$(EPOCHS)_epochs
 PICTURE := $(RUN)/figures/label_to_image.png
-FACE_EPOCHS ?= 10
+FACE_EPOCHS ?= 8
 FACES := runs/synthetic_faces_jmvae_kl_$(FACE_EPOCHS)_epochs
 
 FACE_FIGURES := reconstructions attributes average_faces random_faces attribute_latent edits
