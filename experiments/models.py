@@ -46,10 +46,9 @@ def likelihood(name: str, entry: ConfigDict) -> distributions.Family:
     """The family of a modality, with the settings of `likelihood_options` ({"scale": 0.5}, say)."""
     family = distributions.likelihood_family(entry.likelihood)
     options = dict(entry.get("likelihood_options", {}))
-    known = inspect.signature(family).parameters
-    foreign = sorted(
-        set(options) - set(known) | set(distributions.predicted_parameters(family)) & set(options)
-    )
+    settings = set(inspect.signature(family).parameters)
+    settings -= set(distributions.predicted_parameters(family))
+    foreign = sorted(set(options) - settings)
     if foreign:
         raise ValueError(
             f"modalities.{name}.likelihood_options: {entry.likelihood!r} has no "

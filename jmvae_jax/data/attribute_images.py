@@ -42,6 +42,20 @@ class ImageConfig(tfds.core.BuilderConfig):
     attributes: tuple[str, ...] | None = None
 
 
+def features(size: int, num_attributes: int) -> tfds.features.FeaturesDict:
+    """What an example has: a square image, attributes in {-1, 1}, the name of its file."""
+    encoding = tfds.features.Encoding.BYTES  # several times faster to write and to read
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8, encoding=encoding),
+            "attributes": tfds.features.Tensor(
+                shape=(num_attributes,), dtype=np.int8, encoding=encoding
+            ),
+            "file_name": tfds.features.Text(),
+        }
+    )
+
+
 class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Images with attributes and a file name.
 
@@ -146,20 +160,9 @@ class AttributeImages(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         if config.attributes is None:
             return tfds.core.DatasetInfo(builder=self)  # TFDS reads the rest where it is prepared
         size = config.image_size
-        as_bytes = tfds.features.Encoding.BYTES  # several times faster to write and to read
         return tfds.core.DatasetInfo(
             builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Tensor(
-                        shape=(size, size, 3), dtype=np.uint8, encoding=as_bytes
-                    ),
-                    "attributes": tfds.features.Tensor(
-                        shape=(len(config.attributes),), dtype=np.int8, encoding=as_bytes
-                    ),
-                    "file_name": tfds.features.Text(),
-                }
-            ),
+            features=features(size, len(config.attributes)),
             metadata=tfds.core.MetadataDict(
                 attributes=list(config.attributes),
                 image_size=size,

@@ -17,6 +17,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from jmvae_jax.data.attribute_images import features
+from jmvae_jax.data.attribute_sources import SPLITS
 from jmvae_jax.data.faces import ATTRIBUTES, VISIBLE_ATTRIBUTES, draw_faces, sample_attributes
 
 _DESCRIPTION = """\
@@ -25,7 +27,6 @@ has CelebA's 40 attributes; those listed as visible in the metadata are drawn wh
 for them. Pose, light, background and tones vary and follow from no attribute.
 """
 
-_SPLITS = ("train", "validation", "test")
 _BATCH = 256  # faces drawn between two steps of the progress bar
 
 
@@ -70,18 +71,10 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        size, encoding = self.builder_config.image_size, tfds.features.Encoding.BYTES
-        features = {
-            "image": tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8, encoding=encoding),
-            "attributes": tfds.features.Tensor(
-                shape=(len(ATTRIBUTES),), dtype=np.int8, encoding=encoding
-            ),
-            "file_name": tfds.features.Text(),
-        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=_DESCRIPTION,
-            features=tfds.features.FeaturesDict(features),
+            features=features(self.builder_config.image_size, len(ATTRIBUTES)),
             metadata=tfds.core.MetadataDict(
                 {
                     "attributes": list(ATTRIBUTES),
@@ -98,12 +91,12 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         """Does nothing: drawings need no source files."""
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        return {split: self._generate_examples(split) for split in _SPLITS}
+        return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
         count = getattr(config, f"num_{split}")
-        root = np.random.SeedSequence([config.seed, _SPLITS.index(split)])
+        root = np.random.SeedSequence([config.seed, SPLITS.index(split)])
         people, faces = root.spawn(2)
         attributes = sample_attributes(np.random.default_rng(people), count)
         seeds = np.random.default_rng(faces).integers(2**62, size=count)
