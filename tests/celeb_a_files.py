@@ -94,3 +94,13 @@ def make(count=60, seed=0):
         values=dict(zip(names, signs, strict=True)),
         partition={name: (0, 0, 0, 0, 1, 2)[i % 6] for i, name in enumerate(names)},
     )
+
+
+def one_paragraph_and_nothing_left(error, data_dir):
+    """The words of the error that ended a preparation, after which `data_dir` holds no data set."""
+    left = [path.name for path in data_dir.rglob("*") if path.is_file()]
+    assert left in ([], [".1.0.0.lock"])
+    assert not list(data_dir.rglob("incomplete*"))
+    text = str(error)
+    assert "\n" not in text
+    return text

@@ -99,12 +99,7 @@ def refused(manual_dir, tmp_path, error=ValueError, **options):
     data_dir = tmp_path / "data"
     with pytest.raises(error, match=f"^{NAME}: ") as info:
         prepare(NAME, data_dir=data_dir, manual_dir=manual_dir, **options)
-    left = [path.name for path in data_dir.rglob("*") if path.is_file()]
-    assert left in ([], [".1.0.0.lock"])
-    assert not list(data_dir.rglob("incomplete*"))
-    text = str(info.value)
-    assert "\n" not in text
-    return text
+    return celeb_a_files.one_paragraph_and_nothing_left(info.value, data_dir)
 
 
 # Sources
