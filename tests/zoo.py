@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import jmvae_jax as jm
+from jmvae_jax.networks import ConvDecoder, ConvEncoder
 
 ROWS = 5
 
@@ -105,3 +106,34 @@ def batch_of(model: jm.MultimodalModel, rows: int = ROWS, seed: int = 0) -> dict
 
 def variables_of(model: jm.MultimodalModel) -> Any:
     return model.init(jax.random.key(42), batch_of(model))
+
+
+PICTURE = (8, 8, 3)
+
+
+def pictured_jmvae(axis_name: str | None = None) -> jm.JMVAE:
+    """A JMVAE-kl of small images and attributes with batch norm in every network."""
+    shared = {"norm": "batch", "axis_name": axis_name}
+    encoder = ConvEncoder(width=0.1, hidden=20, **shared)
+    words = jm.MLP((6, 6), **shared)
+    return jm.JMVAE(
+        latent_dim=2,
+        trunk=jm.MLP((8,)),
+        modalities={
+            "image": jm.Modality(
+                PICTURE, "normal", ConvDecoder(PICTURE, width=0.1, **shared), encoder, encoder
+            ),
+            "attributes": jm.Modality((4,), "normal_tanh", words, words, words),
+        },
+    )
+
+
+def pictured_batch(rows: int = 8) -> dict[str, jax.Array]:
+    """Pictures and attributes for it."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    # Shards differ in mean and deviation: their own statistics would not do.
+    level = jnp.arange(rows)[:, None, None, None] / 2.0
+    return {
+        "image": level + (1 + level) * jax.random.normal(keys[0], (rows, *PICTURE)),
+        "attributes": jnp.where(jax.random.bernoulli(keys[1], 0.5, (rows, 4)), 1.0, -1.0),
+    }

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import zoo
 
 import jmvae_jax as jm
 from jmvae_jax import parallel, training
@@ -15,26 +16,8 @@ from jmvae_jax.objectives import Adversary
 from jmvae_jax.objectives.adversarial import split_parameters
 
 ROWS = 8
-SHAPE = (8, 8, 3)
 WEIGHTS = {"alpha": 0.1, "beta": 0.5}
 STILL = optax.set_to_zero()
-
-
-def model_of(axis_name=None):
-    """A JMVAE-kl of small images and attributes with batch norm in every network."""
-    shared = {"norm": "batch", "axis_name": axis_name}
-    encoder = ConvEncoder(width=0.1, hidden=20, **shared)
-    words = jm.MLP((6, 6), **shared)
-    return jm.JMVAE(
-        latent_dim=2,
-        trunk=jm.MLP((8,)),
-        modalities={
-            "image": jm.Modality(
-                SHAPE, "normal", ConvDecoder(SHAPE, width=0.1, **shared), encoder, encoder
-            ),
-            "attributes": jm.Modality((4,), "normal_tanh", words, words, words),
-        },
-    )
 
 
 def adversary(**options):
@@ -43,16 +26,11 @@ def adversary(**options):
 
 @functools.cache
 def batch():
-    keys = jax.random.split(jax.random.key(0), 2)
-    level = jnp.arange(ROWS)[:, None, None, None] / 2.0
-    return {
-        "image": level + (1 + level) * jax.random.normal(keys[0], (ROWS, *SHAPE)),
-        "attributes": jnp.where(jax.random.bernoulli(keys[1], 0.5, (ROWS, 4)), 1.0, -1.0),
-    }
+    return zoo.pictured_batch(ROWS)
 
 
 def pieces(optimizers, axis_name=None, **options):
-    model, seen = model_of(axis_name), adversary(**options)
+    model, seen = zoo.pictured_jmvae(axis_name), adversary(**options)
     variables = model.init(jax.random.key(1), batch())
     state = training.create_adversarial_state(
         model, variables, seen, optimizers, jax.random.key(2), batch()
@@ -73,7 +51,7 @@ def after(optimizers, **options):
 
 def groups(state):
     """The three groups of parameters."""
-    return (*split_parameters(model_of(), "image", state.params), state.adversary)
+    return (*split_parameters(zoo.pictured_jmvae(), "image", state.params), state.adversary)
 
 
 def moved(one, other):
@@ -94,7 +72,7 @@ def test_each_optimiser_moves_its_own_group_and_no_other(number):
 def test_the_first_update_is_that_of_the_bound_and_its_statistics_stay():
     old, new, metrics = after([optax.sgd(0.1)] * 3)
     fold = jax.vmap(jax.random.fold_in, (0, None))
-    loss_fn = jm.make_loss_fn(model_of(), jm.jmvae_kl)
+    loss_fn = jm.make_loss_fn(zoo.pictured_jmvae(), jm.jmvae_kl)
     gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     (loss, (_, statistics)), grads = gradient(
         old.params, old.model_state, fold(row_keys(), 0), batch(), weights=WEIGHTS
@@ -103,14 +81,14 @@ def test_the_first_update_is_that_of_the_bound_and_its_statistics_stay():
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, new.model_state, statistics)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, old.params, grads)
-    encoders, _ = split_parameters(model_of(), "image", expected)
+    encoders, _ = split_parameters(zoo.pictured_jmvae(), "image", expected)
     jax.tree.map(close, groups(new)[0], encoders)
 
 
 def test_each_update_sees_what_the_one_before_left():
     """The three gradients by hand, one after the other."""
     old, new, metrics = after([optax.sgd(1e-3)] * 3, reconstruction_weight=0.3)
-    model, discriminator = model_of(), adversary().discriminator
+    model, discriminator = zoo.pictured_jmvae(), adversary().discriminator
     fold = jax.vmap(jax.random.fold_in, (0, None))
     encoders = groups(new)[0]
     statistics = new.model_state
@@ -165,7 +143,9 @@ def test_a_conditional_model_plays_with_what_it_is_given(kind):
         conditions=("attributes",),
         trunk=jm.MLP((8,)),
         modalities={
-            "image": jm.Modality(SHAPE, "normal", ConvDecoder(SHAPE, width=0.1), branch=conv),
+            "image": jm.Modality(
+                zoo.PICTURE, "normal", ConvDecoder(zoo.PICTURE, width=0.1), branch=conv
+            ),
             "attributes": jm.Modality((4,), "normal_tanh", branch=words, conditioner=words),
         },
     )

@@ -5,45 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import zoo
 
 import jmvae_jax as jm
 from jmvae_jax import parallel, training
-from jmvae_jax.networks import ConvDecoder, ConvEncoder
 
 ROWS = 8
-SHAPE = (8, 8, 3)
-
-
-def model_of(axis_name):
-    """A JMVAE-kl of small images and attributes with batch norm in every network."""
-    shared = {"norm": "batch", "axis_name": axis_name}
-    encoder = ConvEncoder(width=0.1, hidden=20, **shared)
-    words = jm.MLP((6, 6), **shared)
-    return jm.JMVAE(
-        latent_dim=2,
-        trunk=jm.MLP((8,)),
-        modalities={
-            "image": jm.Modality(
-                SHAPE, "normal", ConvDecoder(SHAPE, width=0.1, **shared), encoder, encoder
-            ),
-            "attributes": jm.Modality((4,), "normal_tanh", words, words, words),
-        },
-    )
-
-
-def stored_rows():
-    keys = jax.random.split(jax.random.key(0), 2)
-    # Shards differ in mean and deviation: their own statistics would not do.
-    level = jnp.arange(ROWS)[:, None, None, None] / 2.0
-    return {
-        "image": level + (1 + level) * jax.random.normal(keys[0], (ROWS, *SHAPE)),
-        "attributes": jnp.where(jax.random.bernoulli(keys[1], 0.5, (ROWS, 4)), 1.0, -1.0),
-    }
 
 
 def after_a_step(count, strategy):
     devices = parallel.DataParallel(tuple(jax.devices()[:count]), strategy)
-    model, stored = model_of(devices.axis_name), stored_rows()
+    model, stored = zoo.pictured_jmvae(devices.axis_name), zoo.pictured_batch(ROWS)
     optimizer = optax.adam(1e-3, eps=1e-4)
     state = training.create_state(model.init(jax.random.key(1), stored), optimizer)
     step = training.make_train_step(
@@ -80,7 +52,7 @@ def test_a_step_on_four_devices_is_that_on_one(alone, strategy):
 
 
 def test_a_step_moves_the_statistics_and_evaluation_does_not(alone):
-    model, stored = model_of(None), stored_rows()
+    model, stored = zoo.pictured_jmvae(None), zoo.pictured_batch(ROWS)
     variables = alone.variables
     assert set(variables) == {"params", "batch_stats"}
     start = model.init(jax.random.key(1), stored)["batch_stats"]
