@@ -3,6 +3,7 @@
 `load_run` is for people as well: it gives a trained model back in Python, see the README.
 """
 
+import copy
 import dataclasses
 import pathlib
 import types
@@ -66,12 +67,13 @@ class Experiment:
     steps_per_epoch: int
     num_steps: int
 
-    def update(self, axis_name: str | None = None) -> Update:
-        """What a step does with a batch."""
+    def update(self, accumulate: int = 1) -> Update:
+        """What a step does with a batch, one shard of it on each device."""
+        options: dict[str, Any] = {"axis_name": parallel.AXIS, "accumulate": accumulate}
         if self.adversary is None:
-            return training.plain_update(self.loss_fn, self.optimizers.encoders, axis_name)
+            return training.plain_update(self.loss_fn, self.optimizers.encoders, **options)
         return training.AdversarialUpdate(
-            self.model, self.loss_fn, self.adversary, self.optimizers, axis_name
+            self.model, self.loss_fn, self.adversary, self.optimizers, **options
         )
 
     @property
@@ -126,6 +128,24 @@ def build_plan(config: ConfigDict, experiment: Experiment) -> Plan:
         checkpoint_every=config.train.checkpoint_every * experiment.steps_per_epoch,
         steps_per_dispatch=config.train.steps_per_dispatch,
     )
+
+
+def compile_dispatch(
+    config: ConfigDict, experiment: Experiment, devices: parallel.DataParallel, key: jax.Array
+) -> Callable[..., Any]:
+    """The compiled steps of a run, see `training.make_dispatch`."""
+    step = training.make_train_step(
+        experiment.update(config.train.accumulate),
+        key=key,
+        batch_size=config.train.batch_size,
+        transforms=experiment.transforms,
+        weights=experiment.weights,
+        learning_rate=experiment.learning_rate,
+        clip_norm=config.train.clip_norm or None,
+        average_decay=config.train.average_decay,
+        axis_name=parallel.AXIS,
+    )
+    return training.make_dispatch(step, config.train.batch_size, devices)
 
 
 def initial_state(config: ConfigDict, experiment: Experiment) -> TrainState:
@@ -236,6 +256,10 @@ class Run:
     showing: Mapping[str, Callable[[Any], Any]]
     statistics: Statistics
 
+    def spread(self) -> "Run":
+        """The run with its variables on every device: what is computed with them uses all."""
+        return dataclasses.replace(self, variables=parallel.replicate(self.variables))
+
     @property
     def title(self) -> str:
         """What tells the run from others in a picture."""
@@ -246,7 +270,7 @@ class Run:
 
 
 def load_run(workdir: str | pathlib.Path) -> Run:
-    """The newest whole checkpoint of a run's folder, as a model in Python.
+    """The newest whole checkpoint of a run's folder, as a model in Python, in float32.
 
     Raises:
       FileNotFoundError: the folder holds no run, or no checkpoint yet.
@@ -255,7 +279,9 @@ def load_run(workdir: str | pathlib.Path) -> Run:
     config = folders.read_config(workdir)
     # The state's shapes do not depend on the number of examples.
     statistics = folders.read_statistics(workdir)
-    experiment = build(config, 1000 * config.train.batch_size, statistics)
+    exact = copy.deepcopy(config)
+    exact.train.precision = "float32"
+    experiment = build(exact, 1000 * config.train.batch_size, statistics)
     target = jax.eval_shape(lambda: initial_state(config, experiment))
     restored = Checkpoints(folders.checkpoints_path(workdir)).restore(target)
     if restored is None:

@@ -12,6 +12,8 @@ from typing import Any
 from absl import flags, logging
 from flax.traverse_util import flatten_dict
 
+from experiments import processes
+
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the whole traceback of an error.")
 
 # What bad input raises. Anything else is a defect of ours, and shows its traceback.
@@ -45,7 +47,10 @@ def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) ->
 def _exit(words: str, status: int, show: bool) -> None:
     if show:
         traceback.print_exc()
-    print(textwrap.fill(f"error: {words}", 100, break_long_words=False), file=sys.stderr)
+    print(
+        textwrap.fill(f"error: {words}", 100, break_long_words=False), file=sys.stderr, flush=True
+    )
+    processes.leave(status)
     sys.exit(status)
 
 

@@ -19,10 +19,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 from absl import flags
 
-from experiments import build, cli, scores, workdir
+from experiments import build, cli, processes, scores, workdir
 from experiments.coherence import check_judgeable, coherence
-from experiments.judge import load_judge
+from experiments.judge import TrainedJudge, load_judge
 from experiments.models import describe_likelihoods
+from jmvae_jax import parallel
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
@@ -109,7 +110,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     judge = None
     if _COHERENCE.value:
         check_judgeable(run.model)
-        judge = load_judge(run.config.data.dataset, **build.places(run.config))
+        judge = judge_of(run)
     started = time.perf_counter()
     rows, values = scores.likelihoods(run, stored, _NUM_SAMPLES.value)
     predicted = scores.predicted_labels(run, stored)
@@ -133,18 +134,35 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
         results["num_images"] = _NUM_IMAGES.value
         results["coherence"] = coherence(run, judge, every, predicted, _NUM_IMAGES.value)
     results["seconds"] = round(time.perf_counter() - started, 1)
-    # Results stand beside their own values, or are not there.
-    (folder / workdir.RESULTS_FILE).unlink(missing_ok=True)
-    workdir.write_arrays(folder / workdir.VALUES_FILE, values)
-    workdir.write_json(folder / workdir.RESULTS_FILE, results)
+    if parallel.is_first():
+        # Results stand beside their own values, or are not there.
+        (folder / workdir.RESULTS_FILE).unlink(missing_ok=True)
+        workdir.write_arrays(folder / workdir.VALUES_FILE, values)
+        workdir.write_json(folder / workdir.RESULTS_FILE, results)
     return results
 
 
+def judge_of(run: build.Run) -> TrainedJudge:
+    """The judge of a run's data set; where it has to be trained, one process does."""
+    place = {"dataset": run.config.data.dataset, **build.places(run.config)}
+    judge = load_judge(**place) if parallel.is_first() else None
+    parallel.meet("judge")
+    return judge or load_judge(**place)
+
+
 def main() -> None:
+    processes.join()
     folder = pathlib.Path(_WORKDIR.value)
-    run = build.load_run(folder)
+    run = build.load_run(folder).spread()
     workdir.check_writable(folder, "workdir")
     results = evaluate(run, folder)
+    if parallel.is_first():
+        show(run, results)
+        print(f"wrote {folder / workdir.RESULTS_FILE}")
+
+
+def show(run: build.Run, results: Mapping[str, Any]) -> None:
+    """Prints the results as people read them."""
     print(
         f"\n{run.config.variant} after {results['step']:,} steps, K = {_NUM_SAMPLES.value}, "
         f"{results['num_examples']:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n"
@@ -164,7 +182,6 @@ def main() -> None:
         print(f"attributes, from the other modalities: {measures(results['attributes'])}")
     if "coherence" in results:
         print("\n".join(coherence_lines(results["coherence"])))
-    print(f"wrote {folder / workdir.RESULTS_FILE}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 from absl import flags
 
-from experiments import build, cli, pictures, workdir
-from jmvae_jax import data, plotting
+from experiments import build, cli, pictures, processes, workdir
+from jmvae_jax import data, parallel, plotting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _GIVEN = flags.DEFINE_list("given", ["label"], "Modalities that are given; empty: the prior.")
@@ -31,8 +31,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 
 
 def main() -> None:
+    processes.join()
     out = workdir.picture_path(_OUT.value)
-    run = build.load_run(_WORKDIR.value)
+    run = build.load_run(_WORKDIR.value).spread()
     given, target = tuple(dict.fromkeys(_GIVEN.value)), _TARGET.value
     for name in given:
         build.choose("given", name, run.model.modalities)
@@ -61,8 +62,10 @@ def main() -> None:
         title,
         run.showing,
     )
-    plotting.save_grids(out, [pictures.drawn(*args)])
-    print(f"wrote {out}")
+    grid = pictures.drawn(*args)
+    if parallel.is_first():
+        plotting.save_grids(out, [grid])
+        print(f"wrote {out}")
 
 
 if __name__ == "__main__":

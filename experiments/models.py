@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -22,6 +23,9 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
+PRECISIONS: Mapping[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
+"""Of the networks' arithmetic; parameters, densities and sums are float32."""
+
 MODELS: Mapping[str, Callable[..., jm.MultimodalModel]] = {
     "vae": jm.VAE,
     "jmvae": jm.JMVAE,
@@ -89,16 +93,17 @@ class Networks:
 
     def __init__(self, config: ConfigDict) -> None:
         self.model = config.model
-        self.activation = choose("model.activation", config.model.activation, ACTIVATIONS)
-        # Under pmap each program sees its own rows, and statistics are those of the whole batch.
-        pmap = config.train.strategy == "pmap"
-        self.norm = {
+        self.shared = {
             "norm": config.model.get("norm"),
-            "axis_name": parallel.AXIS if pmap else None,
+            # Each device sees its own rows, and statistics are those of the whole batch.
+            "axis_name": parallel.AXIS,
+            "dtype": choose("train.precision", config.train.precision, PRECISIONS),
+            "activation": choose("model.activation", config.model.activation, ACTIVATIONS),
         }
+        self.conv = self.shared | {"remat": config.train.remat}
 
     def dense(self, layers: tuple[int, ...]) -> networks.MLP:
-        return networks.MLP(tuple(layers), self.activation, **self.norm)
+        return networks.MLP(tuple(layers), **self.shared)
 
     def network(self, role: str, name: str, entry: ConfigDict) -> nn.Module:
         """The network of a modality in a role: "encoder", "branch", "decoder", "conditioner"."""
@@ -112,16 +117,10 @@ class Networks:
         if role == "decoder":
             parameters = distributions.predicted_parameters(likelihood(name, entry))
             return networks.ConvDecoder(
-                tuple(entry.shape),
-                parameters,
-                self.model.width,
-                activation=self.activation,
-                **self.norm,
+                tuple(entry.shape), parameters, self.model.width, **self.conv
             )
         hidden = self.model.hidden if role == "encoder" else None
-        return networks.ConvEncoder(
-            self.model.width, hidden, activation=self.activation, **self.norm
-        )
+        return networks.ConvEncoder(self.model.width, hidden, **self.conv)
 
 
 def build_model(config: ConfigDict) -> jm.MultimodalModel:
@@ -166,7 +165,12 @@ def build_adversary(
         return None
     entry = config.adversary
     adversary = jm.objectives.Adversary(
-        networks.ConvDiscriminator(entry.width, config.model.hidden),
+        networks.ConvDiscriminator(
+            entry.width,
+            config.model.hidden,
+            dtype=choose("train.precision", config.train.precision, PRECISIONS),
+            remat=config.train.remat,
+        ),
         image=entry.image,
         latent=entry.latent,
         reconstruction_weight=entry.reconstruction_weight,

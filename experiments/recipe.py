@@ -12,7 +12,14 @@ from jmvae_jax.training.schedules import Schedule
 def check_config(config: ConfigDict) -> None:
     """Raises ValueError for a number that no run can have."""
     train = config.train
-    above_0 = ("epochs", "batch_size", "steps_per_dispatch", "log_every", "keep_checkpoints")
+    above_0 = (
+        "epochs",
+        "batch_size",
+        "accumulate",
+        "steps_per_dispatch",
+        "log_every",
+        "keep_checkpoints",
+    )
     from_0 = ("validate_every", "checkpoint_every", "clip_norm", "clip_value")
     lowest = dict.fromkeys(above_0, 1) | dict.fromkeys(from_0, 0)
     for name, bound in lowest.items():

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 import jmvae_jax as jm
 from experiments import build
-from jmvae_jax import data, evaluation
+from jmvae_jax import data, evaluation, parallel
 
 BLOCK = 500
 """Examples between two moves of the progress bar."""
@@ -41,7 +41,7 @@ def likelihoods(
     """
     queries = evaluation.standard_queries(run.model)
     parts: list[list[evaluation.Estimate]] = [[] for _ in queries]
-    with tqdm(total=len(stored["index"]), unit=" examples") as bar:
+    with tqdm(total=len(stored["index"]), unit=" examples", disable=not parallel.is_first()) as bar:
         for batch, keys, count in blocks(run, stored):
             found = jm.estimate(run.model, run.variables, keys, batch, queries, num_samples)
             for part, one in zip(parts, found, strict=True):

@@ -11,8 +11,8 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import build, cli, pictures, workdir
+from experiments import accelerators, build, cli, pictures, processes, workdir
 from jmvae_jax import data, parallel, plotting, training
 from jmvae_jax.training import metrics
 from jmvae_jax.training.checkpoints import Checkpoints
@@ -30,31 +30,41 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configurati
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.mark_flag_as_required("config")
 
+Log = metrics.RunLog | metrics.NoLog
+
 VALIDATION_BATCH = 500
 PICTURED = 10
 
 
 class StopRequest:
-    """Remembers SIGTERM or SIGINT until the step is done; a second one acts at once."""
+    """Remembers SIGTERM or SIGINT until the step is done; a second one acts at once.
+
+    A process that is one of several stops where all of them do, whichever was asked.
+    """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.signal = 0  # what the processes agreed on
+        self._mine = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+        self._vote = parallel.Vote()
 
     def _handle(self, number: int, frame: object) -> None:
-        self.signal = number
+        self._mine = number
         signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
-        return self.signal is not None
+        self.signal = self._vote(self._mine)
+        return self.signal > 0
 
 
 class Validation:
     """Terms of the validation split, and pictures for TensorBoard."""
 
-    def __init__(self, config: ConfigDict, experiment: build.Experiment):
-        self.model, self.showing = experiment.model, experiment.showing
+    def __init__(
+        self, config: ConfigDict, experiment: build.Experiment, devices: parallel.DataParallel
+    ):
+        self.model, self.showing, self.devices = experiment.model, experiment.showing, devices
         self.stored = build.load_split(config, config.data.validation_split)
         self.step = training.make_eval_step(
             experiment.loss_fn, experiment.transforms, experiment.weights
@@ -62,37 +72,21 @@ class Validation:
         first = {name: values[:PICTURED] for name, values in self.stored.items()}
         self.pictured, _ = data.evaluation_batch(experiment.transforms, first)
 
-    def __call__(
-        self, state: training.TrainState, step: int, log: metrics.RunLog
-    ) -> Mapping[str, float]:
-        count = len(self.stored["index"])
-        size = min(VALIDATION_BATCH, count)
-        sums = [
-            jax.device_get(self.step(state, stored, weight))
+    def __call__(self, state: training.TrainState, step: int, log: Log) -> Mapping[str, float]:
+        spread = self.devices.replicate(state)
+        size = min(VALIDATION_BATCH, len(self.stored["index"]))
+        found = [
+            (jax.device_get(self.step(spread, (stored, None))), weight > 0)
             for stored, weight in data.padded_batches(self.stored, size)
         ]
-        grids = pictures.validation_grids(self.model, state.variables, self.pictured, self.showing)
-        for name, images in grids.items():
-            log.image(name, step, plotting.tile(images))
-        return {name: float(sum(part[name] for part in sums)) / count for name in sums[0]}
-
-
-def compile_dispatch(
-    config: ConfigDict, experiment: build.Experiment, devices: parallel.DataParallel, key: jax.Array
-) -> Callable[..., Any]:
-    """The compiled steps of a run."""
-    step = training.make_train_step(
-        experiment.update(devices.axis_name),
-        key=key,
-        batch_size=config.train.batch_size,
-        transforms=experiment.transforms,
-        weights=experiment.weights,
-        learning_rate=experiment.learning_rate,
-        clip_norm=config.train.clip_norm or None,
-        average_decay=config.train.average_decay,
-        axis_name=devices.axis_name,
-    )
-    return training.make_dispatch(step, config.train.batch_size, devices)
+        if parallel.is_first():
+            args = (self.model, state.variables, self.pictured, self.showing)
+            for name, images in pictures.validation_grids(*args).items():
+                log.image(name, step, plotting.tile(images))
+        return {
+            name: float(np.concatenate([terms[name][counts] for terms, counts in found]).mean())
+            for name in found[0][0]
+        }
 
 
 def train(
@@ -102,14 +96,15 @@ def train(
     stored = build.load_split(config, config.data.train_split)
     statistics = build.load_statistics(config)
     experiment = build.build(config, len(stored.pop("index")), statistics)
-    validation = Validation(config, experiment)
-    devices = parallel.data_parallel(config.train.batch_size, config.train.strategy)
+    devices = parallel.data_parallel(
+        config.train.batch_size,
+        config.train.strategy,
+        config.train.num_devices,
+        config.train.accumulate,
+    )
+    validation = Validation(config, experiment, devices)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
-    state = build.initial_state(config, experiment)
-    restored = checkpoints.restore(state)
-    if restored is not None:
-        state = restored[1]
-        print(f"going on from step {restored[0]} of {experiment.num_steps}", flush=True)
+    state = first_state(config, experiment, checkpoints)
     tally = training.start_tally(
         experiment.loss_fn,
         experiment.transforms,
@@ -119,17 +114,14 @@ def train(
         experiment.further_metrics,
     )
     # Only now is it sure that the run can begin: until here the folder is nobody's.
-    if statistics:
-        workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
-    workdir.write_config(folder, config)
+    log = begin(folder, config, statistics, int(state.step))
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
-    log = metrics.RunLog(folder, int(state.step))
     _print_start(config, experiment, devices, state)
     try:
         state = training.train(
             state,
             plan=build.build_plan(config, experiment),
-            dispatch=compile_dispatch(config, experiment, devices, step_key),
+            dispatch=build.compile_dispatch(config, experiment, devices, step_key),
             epochs=training.resident_epochs(stored, {}, order_key, devices),
             tally=tally,
             devices=devices,
@@ -137,10 +129,39 @@ def train(
             checkpoints=checkpoints,
             validate=functools.partial(validation, log=log),
             stop=stop,
+            progress=parallel.is_first(),
         )
         return state, int(state.step) == experiment.num_steps
     finally:
         log.close()
+
+
+def first_state(
+    config: ConfigDict, experiment: build.Experiment, checkpoints: Checkpoints
+) -> training.TrainState:
+    """The state that the run goes on from: the newest checkpoint's, or the initial one."""
+    state = build.initial_state(config, experiment)
+    restored = checkpoints.restore(state)
+    if restored is None:
+        return state
+    step, state = restored
+    if step > experiment.num_steps:
+        raise ValueError(
+            f"train.epochs={config.train.epochs} are {experiment.num_steps} steps, and the run has "
+            f"done {step}: expected no fewer"
+        )
+    _say(f"going on from step {step} of {experiment.num_steps}")
+    return state
+
+
+def begin(folder: pathlib.Path, config: ConfigDict, statistics: build.Statistics, step: int) -> Log:
+    """Writes whose folder it is and opens its log; the first process does, for all."""
+    if not parallel.is_first():
+        return metrics.NoLog()
+    if statistics:
+        workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
+    workdir.write_config(folder, config)
+    return metrics.RunLog(folder, step)
 
 
 def _print_start(
@@ -151,24 +172,34 @@ def _print_start(
 ) -> None:
     trained = (state.params, state.adversary)
     parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(trained))
-    print(
+    kind = devices.devices[0].device_kind
+    _say(
         f"{config.variant} on {config.data.dataset}: {parameters:,} parameters, "
         f"{config.train.epochs} epochs of {experiment.steps_per_epoch} steps of "
-        f"{config.train.batch_size}; {len(devices.devices)} {devices.devices[0].platform} "
-        f"device(s), {devices.strategy}, float32",
-        flush=True,
+        f"{config.train.batch_size}\n"
+        f"{devices.devices[0].platform}: {len(devices.devices)} device(s) ({kind}) of "
+        f"{jax.process_count()} process(es), {devices.strategy}, {config.train.precision}"
     )
+    unused = accelerators.unused_accelerator()
+    if unused:
+        warnings.warn(unused, stacklevel=2)
+
+
+def _say(words: str) -> None:
+    if parallel.is_first():
+        print(words, flush=True)
 
 
 def main() -> int:
+    processes.join()
     config, stop, started = _CONFIG.value, StopRequest(), time.perf_counter()
     with workdir.opened(_WORKDIR.value, config) as folder:
         state, finished = train(config, folder, stop)
     minutes = (time.perf_counter() - started) / 60
-    if stop.signal is not None and not finished:
-        print(f"stopped at step {int(state.step)} and saved; the same command goes on from there")
+    if stop.signal and not finished:
+        _say(f"stopped at step {int(state.step)} and saved; the same command goes on from there")
         return 128 + stop.signal
-    print(f"finished step {int(state.step)} after {minutes:.1f} minutes; the run is in {folder}")
+    _say(f"finished step {int(state.step)} after {minutes:.1f} minutes; the run is in {folder}")
     return 0
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from jmvae_jax import parallel
+from jmvae_jax.training import schedules
 from jmvae_jax.training.metrics import METRICS_FILE
 
 CONFIG_FILE = "config.json"
@@ -26,13 +28,16 @@ HARMLESS = (
     "data.manual_dir",
     "data.download",
     "data.validation_split",
+    "train.strategy",
+    "train.num_devices",
+    "train.remat",
     "train.steps_per_dispatch",
     "train.log_every",
     "train.validate_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
 )
-"""Keys that may differ when a run goes on: they change no parameter."""
+"""Keys that may differ when a run goes on: they change no parameter, but by rounding."""
 
 
 def checkpoints_path(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -127,11 +132,27 @@ def _flat(config: ConfigDict) -> dict[str, Any]:
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for every key that differs and is not harmless."""
     before, after = _flat(old), _flat(new)
+    harmless = set(HARMLESS)
+    if _planned(old) == _planned(new):
+        harmless.add("train.epochs")
+    if "batch" not in (old.model.get("norm"), new.model.get("norm")):
+        harmless.add("train.accumulate")
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in HARMLESS
+        if before.get(key) != after.get(key) and key not in harmless
     ]
+
+
+def _planned(config: ConfigDict) -> int:
+    """What of the number of epochs the schedules depend on.
+
+    The epochs in which beta rises, where the learning rate is constant; else all of them.
+    """
+    train = config.train
+    if train.schedule != "constant":
+        return -train.epochs
+    return max(1, schedules.warmup_epochs(train.epochs, train.warmup_fraction))
 
 
 @contextlib.contextmanager
@@ -164,7 +185,7 @@ def locked(folder: pathlib.Path, argument: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[pathlib.Path]:
-    """A run's folder, made if need be, locked, and compared with `config`.
+    """A run's folder, made if need be, locked by the first process, and compared with `config`.
 
     Raises:
       ValueError: the folder holds another run, or its files without a configuration.
@@ -172,7 +193,7 @@ def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[path
       OSError: it cannot be made or written.
     """
     folder = pathlib.Path(workdir)
-    with locked(folder, "workdir"):
+    with locked(folder, "workdir") if parallel.is_first() else contextlib.nullcontext():
         _check_owner(folder, config)
         yield folder
 

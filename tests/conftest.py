@@ -1,17 +1,31 @@
-"""The law of the tests: four devices, keys used once, no rank promotion where it is asked for."""
+"""The law of the tests: eight devices, keys used once, no rank promotion where it is asked for."""
 
 import os
+import shutil
 import socket
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
 import jax
 import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_configure(config):
+    """Many tests compile the same programs: each is compiled once for a session's processes."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.mkdtemp()
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        # What is compiled in this process, whose JAX has read its environment already.
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture

@@ -64,7 +64,11 @@ def train_config() -> ConfigDict:
     train.clip_value = 1.0  # of each element, after the norm; 0: not limited
     train.warmup_fraction = 0.4  # share of the epochs in which beta rises from 0 to 1
     train.average_decay = 0.0  # of the weights' exponential average; 0: none
+    train.precision = "float32"  # or bfloat16: of the networks' arithmetic
+    train.accumulate = 1  # parts of a device's rows, one after the other
+    train.remat = False  # convolutional stages are computed again for their gradient
     train.strategy = "jit"  # or pmap
+    train.num_devices = config_dict.placeholder(int)  # all that share the batch evenly
     train.steps_per_dispatch = 20  # that the device runs without a word from the host
     train.log_every = 100  # steps
     train.validate_every = 1  # epochs

@@ -1,6 +1,5 @@
 """Draws and predictions of some modalities from others, or from the prior."""
 
-import functools
 import zlib
 from collections.abc import Sequence
 
@@ -63,20 +62,25 @@ def generate(
         given = check_given(model, given, mask)
         rows = next(iter(given.values())).shape[0]
         row_keys = distributions.example_keys(key, jnp.arange(rows))
-        keys = jax.vmap(distributions.example_keys, (0, None), 1)(row_keys, samples)
-    return _generate(model, variables, keys, given, mask, tuple(targets), draw)
+        keys = jax.vmap(distributions.example_keys, (0, None))(row_keys, samples)
+    found = _generate(
+        variables, (keys, given, mask), model=model, targets=tuple(targets), draw=draw
+    )
+    return {n: jnp.swapaxes(x, 0, 1) for n, x in found.items()} if given else dict(found)
 
 
-@functools.partial(parallel.jit, static_argnums=(0, 5, 6))
+@parallel.by_rows
 def _generate(
-    model: MultimodalModel,
     variables: Variables,
-    keys: Key,
-    given: Batch,
-    mask: Mask | None,
+    rows: tuple[Key, Batch, Mask | None],
+    *,
+    model: MultimodalModel,
     targets: tuple[str, ...],
     draw: bool,
 ) -> dict[str, Array]:
+    """`[B, num_samples, *shape]`, or `[num_samples, *shape]` from the prior."""
+    keys, given, mask = rows
+    keys = keys.T
     posterior = call_method(model, variables, "posterior", given, tuple(given), mask)
     given = fill_absent(given, mask)
     fold = jax.random.fold_in
@@ -84,11 +88,13 @@ def _generate(
         fold = jax.vmap(fold, (0, None))
     z = distributions.sample(posterior, fold(keys, 0))
     likelihoods = call_method(model, variables, "decode", z, given)
-    if not draw:
-        return {name: likelihoods[name].mean for name in targets}
-    return {
-        name: distributions.sample(likelihoods[name], fold(keys, _stream(name))) for name in targets
+    found = {
+        name: distributions.sample(likelihoods[name], fold(keys, _stream(name)))
+        if draw
+        else likelihoods[name].mean
+        for name in targets
     }
+    return {n: jnp.swapaxes(x, 0, 1) for n, x in found.items()} if given else found
 
 
 def _stream(name: str) -> np.uint32:
@@ -120,7 +126,7 @@ def predict(
     """
     check_targets("targets", targets, model)
     given = check_given(model, given, mask)
-    return _predict(model, variables, given, mask, tuple(targets))
+    return dict(_predict(variables, (given, mask), model=model, targets=tuple(targets)))
 
 
 def check_given(model: MultimodalModel, given: Batch, mask: Mask | None = None) -> dict[str, Array]:
@@ -132,14 +138,15 @@ def check_given(model: MultimodalModel, given: Batch, mask: Mask | None = None) 
     return {name: jnp.asarray(value) for name, value in given.items()}
 
 
-@functools.partial(parallel.jit, static_argnums=(0, 4))
+@parallel.by_rows
 def _predict(
-    model: MultimodalModel,
     variables: Variables,
-    given: Batch,
-    mask: Mask | None,
+    rows: tuple[Batch, Mask | None],
+    *,
+    model: MultimodalModel,
     targets: tuple[str, ...],
 ) -> dict[str, Array]:
+    given, mask = rows
     z = call_method(model, variables, "posterior", given, tuple(given), mask).mean
     given = fill_absent(given, mask)
     likelihoods = call_method(model, variables, "decode", z, given)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jmvae_jax import distributions
+from jmvae_jax import distributions, parallel
 from jmvae_jax.distributions import Distribution
 from jmvae_jax.models.base import MultimodalModel, call_method
 from jmvae_jax.objectives.elbo import present_only
@@ -182,10 +182,19 @@ def class_table(model: MultimodalModel, variables: Variables, name: str) -> tupl
     The draws have a key of their own, so that every batch meets the same table.
     """
     keys = distributions.example_keys(jax.random.key(PRIOR_DRAWS), jnp.arange(PRIOR_DRAWS))
+    log_probs = _classes_at_prior(variables, keys, model=model, name=name)
+    total = jax.nn.logsumexp(log_probs, axis=0)
+    weights = jnp.exp(log_probs - total)
+    return total - jnp.log(PRIOR_DRAWS), weights.T @ weights - 1.0 / PRIOR_DRAWS
+
+
+@parallel.by_rows
+def _classes_at_prior(
+    variables: Variables, keys: Key, *, model: MultimodalModel, name: str
+) -> Array:
+    """`log p(class | z)` at draws of the prior, `[N, C]`."""
     z = distributions.sample(call_method(model, variables, "prior"), keys)
     likelihood = call_method(model, variables, "decode", z)[name]
     classes = jnp.eye(model.modalities[name].shape[0])
-    log_probs = likelihood.log_prob(classes[:, None, :])
-    total = jax.nn.logsumexp(log_probs, axis=1)
-    weights = jnp.exp(log_probs - total[:, None])
-    return total - jnp.log(PRIOR_DRAWS), weights @ weights.T - 1.0 / PRIOR_DRAWS
+    log_probs: Array = likelihood.log_prob(classes[:, None, :]).T
+    return log_probs

@@ -1,7 +1,5 @@
 """The latent space: where examples lie in it, and what lies between them."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -32,11 +30,12 @@ def posterior_mean(model: MultimodalModel, variables: Variables, given: Batch) -
       >>> posterior_mean(model, variables, {"x": jnp.ones((3, 4))}).shape
       (3, 2)
     """
-    return _posterior_mean(model, variables, check_given(model, given))
+    found: Array = _posterior_mean(variables, check_given(model, given), model=model)
+    return found
 
 
-@functools.partial(parallel.jit, static_argnums=0)
-def _posterior_mean(model: MultimodalModel, variables: Variables, given: Batch) -> Array:
+@parallel.by_rows
+def _posterior_mean(variables: Variables, given: Batch, *, model: MultimodalModel) -> Array:
     mean: Array = call_method(model, variables, "posterior", given, tuple(given)).mean
     return mean
 
@@ -72,22 +71,27 @@ def interpolate(
         raise ValueError(f"second has {sorted(ends[1])}: expected {sorted(ends[0])}, as first")
     if num_steps < 2:
         raise ValueError(f"num_steps={num_steps}: expected at least 2")
-    return _interpolate(model, variables, *ends, tuple(targets), num_steps)
+    found = _interpolate(
+        variables, tuple(ends), model=model, targets=tuple(targets), num_steps=num_steps
+    )
+    return {name: jnp.swapaxes(values, 0, 1) for name, values in found.items()}
 
 
-@functools.partial(parallel.jit, static_argnums=(0, 4, 5))
+@parallel.by_rows
 def _interpolate(
-    model: MultimodalModel,
     variables: Variables,
-    first: Batch,
-    second: Batch,
+    ends: tuple[Batch, Batch],
+    *,
+    model: MultimodalModel,
     targets: tuple[str, ...],
     num_steps: int,
 ) -> dict[str, Array]:
+    """`[B, num_steps, *shape]`."""
+
     def between(start: Array, end: Array) -> Array:
         share = jnp.linspace(0.0, 1.0, num_steps).reshape(-1, *(1,) * start.ndim)
         return (1 - share) * start + share * end
 
-    z = between(*(_posterior_mean(model, variables, end) for end in (first, second)))
-    likelihoods = call_method(model, variables, "decode", z, jax.tree.map(between, first, second))
-    return {name: likelihoods[name].mean for name in targets}
+    z = between(*(call_method(model, variables, "posterior", end, tuple(end)).mean for end in ends))
+    likelihoods = call_method(model, variables, "decode", z, jax.tree.map(between, *ends))
+    return {name: jnp.swapaxes(likelihoods[name].mean, 0, 1) for name in targets}

@@ -21,7 +21,6 @@ share its draws and its passes through the decoders.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
@@ -138,7 +137,7 @@ def estimate(
     mask: Mask | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> list[Estimate]:
-    """Several likelihoods of one batch in one compiled program.
+    """Several likelihoods of one batch.
 
     Args:
       queries: those that have their proposal in common share its draws.
@@ -162,7 +161,9 @@ def estimate(
     check_batch(model.modalities, batch, mask, names=needed | set(batch))
     rows = next(iter(batch.values())).shape[0]
     keys = distributions.example_keys(key, jnp.arange(rows))
-    return _estimate(model, variables, keys, batch, mask, tuple(queries), num_samples, chunk_rows)
+    options = (tuple(queries), num_samples, chunk_rows)
+    found = _estimate(variables, (keys, batch, mask), model=model, options=options)
+    return _given_classes(model, variables, fill_absent(batch, mask), queries, found)
 
 
 def _check_query(query: Query, model: MultimodalModel) -> None:
@@ -187,17 +188,16 @@ def _check_query(query: Query, model: MultimodalModel) -> None:
         )
 
 
-@functools.partial(parallel.jit, static_argnums=(0, 5, 6, 7))
+@parallel.by_rows
 def _estimate(
-    model: MultimodalModel,
     variables: Variables,
-    keys: Key,
-    batch: Batch,
-    mask: Mask | None,
-    queries: tuple[Query, ...],
-    num_samples: int,
-    chunk_rows: int,
+    rows: tuple[Key, Batch, Mask | None],
+    *,
+    model: MultimodalModel,
+    options: tuple[tuple[Query, ...], int, int],
 ) -> list[Estimate]:
+    """The streaming sums of every query: all but p(G) of equation (2)."""
+    (keys, batch, mask), (queries, num_samples, chunk_rows) = rows, options
     filled = fill_absent(batch, mask)
     found: dict[int, Estimate] = {}
     sources = [tuple(m for m in model.modalities if m in query.source) for query in queries]
@@ -206,18 +206,29 @@ def _estimate(
         pairs = [queries[i].pair(model) for i in group]
         sums = stream(model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows)
         found |= zip(group, (finish(s) for s in sums), strict=True)
-    tables: dict[str, tuple[Array, Array]] = {}
-    for i, query in enumerate(queries):
-        if query.estimator(model) == "prior":
-            name = query.given[0]
-            if name not in tables:
-                tables[name] = class_table(model, variables, name)
-            found[i] = found[i].replace(
-                value=found[i].value - filled[name] @ tables[name][0],
-                given_rows=filled[name],
-                given_covariance=tables[name][1],
-            )
     return [found[i] for i in range(len(queries))]
+
+
+def _given_classes(
+    model: MultimodalModel,
+    variables: Variables,
+    filled: Batch,
+    queries: Sequence[Query],
+    found: Sequence[Estimate],
+) -> list[Estimate]:
+    """The estimates with p(G) of equation (2), where a query asks for it."""
+    asked = [query.given[0] if query.estimator(model) == "prior" else None for query in queries]
+    tables = {n: class_table(model, variables, n) for n in dict.fromkeys(asked) if n is not None}
+    return [
+        one
+        if name is None
+        else one.replace(
+            value=one.value - filled[name] @ tables[name][0],
+            given_rows=filled[name],
+            given_covariance=tables[name][1],
+        )
+        for name, one in zip(asked, found, strict=True)
+    ]
 
 
 def standard_queries(model: MultimodalModel) -> list[Query]:

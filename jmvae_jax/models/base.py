@@ -108,12 +108,11 @@ class GaussianEncoder(nn.Module):
     def __call__(self, inputs: Any, train: bool = False) -> Distribution:
         shapes = dict.fromkeys(("mean", "variance"), (self.latent_dim,))
         features = call_network(self.body, inputs, train)
-        outputs = Heads(shapes, name="heads")(features)
+        predicted = Heads(shapes, name="heads")(features)
+        outputs = {name: values.astype(jnp.float32) for name, values in predicted.items()}
         if not isinstance(features, Mapping):
             outputs["variance"] = distributions.positive(outputs["variance"])
-        return distributions.gaussian(
-            outputs["mean"].astype(jnp.float32), outputs["variance"].astype(jnp.float32)
-        )
+        return distributions.gaussian(outputs["mean"], outputs["variance"])
 
 
 class Decoder(nn.Module):

@@ -5,12 +5,15 @@ size, so there are `log2(S) - 2` of them around an innermost map of 4 x 4; chann
 to 256 and stay there: 64, 128, 256, 256 at S = 64. `width` multiplies them all.
 """
 
+import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jmvae_jax.networks.norm import Norm
+from jmvae_jax.networks.precision import unrounded_dense
 from jmvae_jax.networks.strided import DoublingConv, HalvingConv
 from jmvae_jax.types import Array
 
@@ -41,6 +44,11 @@ class ConvEncoder(nn.Module):
       norm, axis_name: see `Norm`; after every convolution but the first.
       implementation: see `strided.IMPLEMENTATIONS`.
       activation: after each layer.
+      dtype: of the computation and the features, `jnp.bfloat16` say. Parameters and statistics
+        stay float32. None: that of the images and of the parameters, float32.
+      remat: whether the backward pass computes each stage anew (convolution, norm, activation)
+        from what went into it, instead of keeping what happened inside: less memory, more time,
+        the same parameters and statistics. XLA undoes it on a CPU.
 
     Raises:
       ValueError: images that are not square, or of another size than a power of two.
@@ -52,28 +60,27 @@ class ConvEncoder(nn.Module):
     axis_name: str | None = None
     implementation: str = "auto"
     activation: Callable[[Array], Array] = nn.relu
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        maps = _conv_stages(
-            images,
-            self.activation,
-            self.width,
-            self.implementation,
-            self.norm,
-            self.axis_name,
-            train,
+        norm = functools.partial(Norm, self.norm, self.axis_name, self.dtype)
+        maps = _halved(
+            self, images, self.activation, norm if self.norm is not None else None, train
         )
         if self.hidden is None:
             return maps
-        return self.activation(nn.Dense(round(self.width * self.hidden))(maps))
+        dense = nn.Dense(round(self.width * self.hidden), dtype=self.dtype)
+        return self.activation(dense(maps))
 
 
 class ConvDiscriminator(nn.Module):
     """The discriminator of JMVAE-GAN: images, and what else it may see, to one logit `[N]`.
 
     Args:
-      width, hidden, implementation: as in `ConvEncoder`; leaky rectifiers (0.01), no norm.
+      width, hidden, implementation, dtype, remat: as in `ConvEncoder`; leaky rectifiers (0.01),
+        no norm. The logit is float32.
 
     Called with images `[N, S, S, C]` and, for a conditional one, features `[N, F]`, which stand
     beside the last map.
@@ -82,35 +89,54 @@ class ConvDiscriminator(nn.Module):
     width: float = 1.0
     hidden: int = 1024
     implementation: str = "auto"
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, features: Array | None = None) -> Array:
-        seen = _conv_stages(images, nn.leaky_relu, self.width, self.implementation)
+        seen = _halved(self, images, nn.leaky_relu)
         if features is not None:
             seen = jnp.concatenate([seen, features], axis=-1)
-        hidden = nn.leaky_relu(nn.Dense(round(self.width * self.hidden))(seen))
-        return nn.Dense(1)(hidden)[:, 0]
+        dense = nn.Dense(round(self.width * self.hidden), dtype=self.dtype)
+        hidden = nn.leaky_relu(dense(seen))
+        return unrounded_dense(1, hidden)(hidden)[:, 0]
 
 
-def _conv_stages(
+class Stage(nn.Module):
+    """A convolution, its norm and the activation, whose parameters the network around it holds."""
+
+    conv: nn.Module
+    norm: nn.Module | None
+    activation: Callable[[Array], Array]
+
+    def __call__(self, maps: Array, train: bool) -> Array:
+        maps = self.conv(maps)
+        if self.norm is not None:
+            maps = self.norm(maps, train)
+        return self.activation(maps)
+
+
+def _stage(remat: bool) -> type[Stage]:
+    """`Stage`, or the one that the backward pass computes anew; `train` stays a Python value."""
+    return nn.remat(Stage, static_argnums=(2,)) if remat else Stage
+
+
+def _halved(
+    network: ConvEncoder | ConvDiscriminator,
     images: Array,
     activation: Callable[[Array], Array],
-    width: float,
-    implementation: str,
-    norm: str | None = None,
-    axis_name: str | None = None,
+    norm: Callable[[], Norm] | None = None,
     train: bool = False,
 ) -> Array:
-    """The stages of an encoder or a discriminator, flat."""
+    """The stages of an encoder or a discriminator, flat; `norm` follows all but the first."""
     if images.ndim != 4 or images.shape[1] != images.shape[2]:
         raise ValueError(f"images have shape {images.shape}: expected [N, S, S, channels]")
     maps = images
-    for stage, channels in enumerate(stage_channels(images.shape[1], width)):
-        normed = stage > 0 and norm is not None
-        maps = HalvingConv(channels, not normed, implementation)(maps)
-        if normed:
-            maps = Norm(norm, axis_name)(maps, train)
-        maps = activation(maps)
+    stage = _stage(network.remat)
+    for number, channels in enumerate(stage_channels(images.shape[1], network.width)):
+        own = norm() if norm is not None and number > 0 else None
+        conv = HalvingConv(channels, own is None, network.implementation, network.dtype)
+        maps = stage(conv, own, activation)(maps, train)
     return maps.reshape(maps.shape[0], -1)
 
 
@@ -120,8 +146,8 @@ class ConvDecoder(nn.Module):
     Args:
       shape: of one image, `(64, 64, 3)` say.
       parameters: names of what is predicted; the likelihood's ("loc" of `normal`).
-      width, norm, axis_name, implementation, activation: as in `ConvEncoder`; the norm is after
-        every convolution but the last, which is linear.
+      width, norm, axis_name, implementation, activation, dtype, remat: as in `ConvEncoder`; the
+        norm is after every convolution but the last, which is linear and no stage of `remat`.
 
     Raises:
       ValueError: a shape that is not square, or of another size than a power of two.
@@ -134,6 +160,8 @@ class ConvDecoder(nn.Module):
     axis_name: str | None = None
     implementation: str = "auto"
     activation: Callable[[Array], Array] = nn.relu
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Mapping[str, Array]:
@@ -141,11 +169,14 @@ class ConvDecoder(nn.Module):
         if size != other:
             raise ValueError(f"shape={self.shape}: expected a square image")
         inner = stage_channels(size, self.width)[::-1]
-        first = self.activation(nn.Dense(INNERMOST * INNERMOST * inner[0])(z))
+        dense = nn.Dense(INNERMOST * INNERMOST * inner[0], dtype=self.dtype)
+        first = self.activation(dense(z))
         maps = first.reshape(-1, INNERMOST, INNERMOST, inner[0])
+        stage = _stage(self.remat)
         for features in inner[1:]:
-            maps = DoublingConv(features, self.norm is None, self.implementation)(maps)
-            maps = self.activation(Norm(self.norm, self.axis_name)(maps, train))
+            conv = DoublingConv(features, self.norm is None, self.implementation, self.dtype)
+            norm = Norm(self.norm, self.axis_name, self.dtype)
+            maps = stage(conv, norm, self.activation)(maps, train)
         count = len(self.parameters)
-        last = DoublingConv(channels * count, True, self.implementation)(maps)
+        last = DoublingConv(channels * count, True, self.implementation, self.dtype)(maps)
         return dict(zip(self.parameters, jnp.split(last, count, axis=-1), strict=True))

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 
 from jmvae_jax.networks.norm import Norm
+from jmvae_jax.networks.precision import unrounded_dense
 from jmvae_jax.types import Array
 
 glorot_uniform = nn.initializers.glorot_uniform
@@ -20,6 +22,8 @@ class MLP(nn.Module):
       features: sizes of the layers.
       activation: after each.
       norm, axis_name: see `Norm`; before the activation of every layer but the first.
+      dtype: of the computation and the features, `jnp.bfloat16` say. Parameters and statistics
+        stay float32. None: that of the inputs and of the parameters, float32.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -33,6 +37,7 @@ class MLP(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     norm: str | None = None
     axis_name: str | None = None
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         # Hashable, so that a model that holds it can be a static argument.
@@ -44,10 +49,10 @@ class MLP(nn.Module):
         hidden = inputs.reshape(inputs.shape[0], -1)
         for layer, size in enumerate(self.features):
             normed = layer > 0 and self.norm is not None
-            dense = nn.Dense(size, use_bias=not normed, kernel_init=glorot_uniform())
+            dense = nn.Dense(size, not normed, self.dtype, kernel_init=glorot_uniform())
             hidden = dense(hidden)
             if normed:
-                hidden = Norm(self.norm, self.axis_name)(hidden, train)
+                hidden = Norm(self.norm, self.axis_name, self.dtype)(hidden, train)
             hidden = self.activation(hidden)
         return hidden
 
@@ -55,7 +60,9 @@ class MLP(nn.Module):
 class Heads(nn.Module):
     """One linear map for each named output: `[N, ...] -> {name: [N, *shape]}`.
 
-    A body that predicts the outputs itself gives them as a dictionary, which passes through.
+    The maps multiply in the dtype of the features, and give float32 where that is half precision
+    (see `unrounded_dense`). A body that predicts the outputs itself gives them as a dictionary,
+    which passes through.
 
     Raises:
       ValueError: such a dictionary has other names or shapes than `shapes`.
@@ -73,9 +80,9 @@ class Heads(nn.Module):
                 )
             return dict(features)
         flat = features.reshape(features.shape[0], -1)
-        return {
-            name: nn.Dense(math.prod(shape), kernel_init=glorot_uniform(), name=name)(flat).reshape(
-                -1, *shape
-            )
-            for name, shape in self.shapes.items()
-        }
+        outputs = {}
+        for name, shape in self.shapes.items():
+            options = {"kernel_init": glorot_uniform(), "name": name}
+            dense = unrounded_dense(math.prod(shape), flat, **options)
+            outputs[name] = dense(flat).reshape(-1, *shape)
+        return outputs

@@ -131,10 +131,10 @@ class Adversary:
         return found["params"]
 
     def logits(self, params: Any, batch: Batch, *images: Array) -> list[Array]:
-        """Logits `[B]` of each of `images` `[B, *shape]`, in one pass."""
+        """Logits `[B]` of each of `images` `[B, *shape]`, in one pass; in float32."""
         beside = [jnp.concatenate([part] * len(images)) for part in self._beside(batch)]
         together = self.discriminator.apply({"params": params}, jnp.concatenate(images), *beside)
-        return jnp.split(together, len(images))
+        return jnp.split(together.astype(jnp.float32), len(images))
 
     def images(
         self,

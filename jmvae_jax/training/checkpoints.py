@@ -17,8 +17,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jmvae_jax import parallel
+
 _MANIFEST = "manifest.json"
 _UNFINISHED = "unfinished-"
+_NONE, _NONE_WHOLE = -1, -2
 
 
 class CheckpointError(OSError):
@@ -60,24 +63,38 @@ class Checkpoints:
         Raises:
           OSError: it could not be written; the earlier ones are as they were.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for left_over in self.directory.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(left_over)
         unfinished = self.directory / f"{_UNFINISHED}{step}"
+        if parallel.is_first():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for left_over in self.directory.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(left_over)
+        parallel.meet("before a checkpoint")
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 checkpointer.save(unfinished / "state", args=ocp.args.StandardSave(tree))
-            manifest = {
-                "step": step,
-                "arrays": _arrays(tree),
-                "sha256": _sums(unfinished / "state"),
-            }
-            (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-            for path in (unfinished, *unfinished.rglob("*")):
-                _sync(path)
-        except BaseException:
+            if parallel.is_first():
+                self._finish(unfinished, step, tree)
+        except BaseException as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            # A full disk has many names: Orbax's stores have errors of their own.
+            raise OSError(
+                f"checkpoint {step} could not be written to {self.directory}: {error}. The earlier "
+                f"ones are as they were (steps {self.steps()})"
+            ) from error
+        parallel.meet("after a checkpoint")
+
+    def _finish(self, unfinished: pathlib.Path, step: int, tree: Any) -> None:
+        """Writes the manifest, gives the checkpoint its name, and removes the oldest."""
+        manifest = {
+            "step": step,
+            "arrays": _arrays(tree),
+            "sha256": _sums(unfinished / "state"),
+        }
+        (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in (unfinished, *unfinished.rglob("*")):
+            _sync(path)
         final = self.directory / str(step)
         if final.exists():
             shutil.rmtree(final)
@@ -102,22 +119,28 @@ class Checkpoints:
           CheckpointError: there are checkpoints, and none of them is whole.
           ValueError: it holds other arrays than `target`.
         """
+        # One process looks, so that all read the same one and each damage is told once.
+        step = parallel.tell(self._newest_whole() if parallel.is_first() else 0)
+        if step == _NONE_WHOLE:
+            raise CheckpointError(
+                f"none of the checkpoints in {self.directory} is whole (steps {self.steps()}). "
+                "Nothing was changed; restore the folder from a copy, or start again in another one"
+            )
+        return None if step == _NONE else (step, self._read(step, target))
+
+    def _newest_whole(self) -> int:
+        """The step of the newest whole checkpoint, `_NONE` or `_NONE_WHOLE`."""
         steps = self.steps()
         for step in reversed(steps):
             damage = self._damage(step)
             if damage is None:
-                return step, self._read(step, target)
+                return step
             warnings.warn(
                 f"checkpoint {self.directory / str(step)} is damaged ({damage}): trying the one "
                 "before",
-                stacklevel=2,
+                stacklevel=3,
             )
-        if steps:
-            raise CheckpointError(
-                f"none of the checkpoints in {self.directory} is whole (steps {steps}). Nothing "
-                "was changed; restore the folder from a copy, or start again in another one"
-            )
-        return None
+        return _NONE_WHOLE if steps else _NONE
 
     def _read(self, step: int, target: Any) -> Any:
         saved = json.loads((self.directory / str(step) / _MANIFEST).read_text())["arrays"]
@@ -128,7 +151,7 @@ class Checkpoints:
                     f"checkpoint {self.directory / str(step)} has {name} of shape "
                     f"{saved.get(name)}: expected {wanted.get(name)}"
                 )
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), target
         )

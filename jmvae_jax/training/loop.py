@@ -13,7 +13,7 @@ from tqdm import tqdm
 from jmvae_jax.data.pipeline import Epoch, epoch_order
 from jmvae_jax.parallel import DataParallel
 from jmvae_jax.training.checkpoints import Checkpoints
-from jmvae_jax.training.metrics import RunLog, Tally
+from jmvae_jax.training.metrics import NoLog, RunLog, Tally
 from jmvae_jax.training.state import TrainState
 from jmvae_jax.types import Key
 
@@ -96,7 +96,7 @@ def train(
     epochs: Callable[[int], Epoch],
     tally: Tally,
     devices: DataParallel,
-    log: RunLog,
+    log: RunLog | NoLog,
     checkpoints: Checkpoints,
     validate: Validate | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -111,10 +111,11 @@ def train(
       epochs: from `resident_epochs`.
       tally: empty, see `metrics.empty_tally`.
       devices: that `dispatch` was compiled for.
-      log: where rows go.
+      log: where rows go, `NoLog` in all processes but one.
       checkpoints: where states go.
       validate: state and step -> terms of the validation split.
-      stop: asked after every dispatch; true: save and return.
+      stop: asked after every dispatch; true: save and return. Processes must agree on the
+        answer, see `parallel.Vote`.
       progress: shows a bar with examples per second and the time left.
 
     Returns:
@@ -158,7 +159,7 @@ def train(
                         raise NonFiniteError(_report(step, terms, "validation after step"))
                     log.write("validation", step, step / plan.steps_per_epoch, terms)
                 if stopping or plan.saves(step):
-                    checkpoints.save(step, devices.fetch(placed))
+                    checkpoints.save(step, devices.replicate(devices.fetch(placed)))
                 interval.restart()
             if stopping:
                 break
@@ -168,7 +169,7 @@ def train(
 class _Interval:
     """The steps since the last row; their tally is read one dispatch late."""
 
-    def __init__(self, plan: Plan, devices: DataParallel, log: RunLog, bar: Any, step: int):
+    def __init__(self, plan: Plan, devices: DataParallel, log: RunLog | NoLog, bar: Any, step: int):
         self.plan, self.devices, self.log, self.bar = plan, devices, log, bar
         self.pending: tuple[int, Tally] | None = None
         self.last_step = step

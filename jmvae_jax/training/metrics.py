@@ -84,6 +84,19 @@ class RunLog:
         self._board.close()
 
 
+class NoLog:
+    """Takes what `RunLog` takes and writes nothing: for all processes of a run but one."""
+
+    def write(self, split: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        pass
+
+    def image(self, name: str, step: int, picture: np.ndarray) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _drop_rows_after(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return

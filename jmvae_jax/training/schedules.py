@@ -12,6 +12,11 @@ Schedule = Callable[[Array], Array]
 LEARNING_RATES = ("constant", "cosine", "warmup_cosine")
 
 
+def warmup_epochs(epochs: int, fraction: float) -> int:
+    """N_t of `beta_warmup`."""
+    return round(fraction * epochs)
+
+
 def beta_warmup(epochs: int, steps_per_epoch: int, fraction: float) -> Schedule:
     """The paper's warm-up of the rate, by whole epochs.
 
@@ -23,7 +28,7 @@ def beta_warmup(epochs: int, steps_per_epoch: int, fraction: float) -> Schedule:
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"warmup_fraction={fraction}: expected a share of the run, in [0, 1]")
-    warmup = round(fraction * epochs)
+    warmup = warmup_epochs(epochs, fraction)
 
     def beta(step: Array) -> Array:
         if warmup <= 1:

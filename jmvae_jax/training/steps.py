@@ -18,6 +18,7 @@ from jmvae_jax.data.transforms import (
 from jmvae_jax.distributions import example_keys
 from jmvae_jax.objectives.elbo import Bound
 from jmvae_jax.objectives.loss import LossFn
+from jmvae_jax.training.accumulation import over_parts
 from jmvae_jax.training.metrics import Metrics, Tally, add_metrics, empty_tally
 from jmvae_jax.training.schedules import Schedule
 from jmvae_jax.training.state import TrainState
@@ -47,7 +48,10 @@ def _reported(weights: Metrics) -> Metrics:
 
 
 def plain_update(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, axis_name: str | None = None
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+    accumulate: int = 1,
 ) -> Update:
     """All parameters go down one loss.
 
@@ -55,16 +59,23 @@ def plain_update(
       loss_fn: from `objectives.make_loss_fn`.
       optimizer: any Optax chain.
       axis_name: by which shards reduce, None where the step sees the global batch.
+      accumulate: equal parts of a shard's rows that are computed one after the other, for their
+        memory: without statistics of batches the result is that of one part.
     """
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def update(
         state: TrainState, keys: Key, batch: Batch, weights: Metrics, mask: Mask | None
     ) -> tuple[TrainState, Metrics]:
-        gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (_, (bound, model_state)), grads = gradient(
-            state.params, state.model_state, keys, batch, weights=weights, mask=mask
-        )
-        terms = {name: jnp.mean(value) for name, value in bound_terms(bound).items()}
+        def one(model_state: Any, part: Any) -> tuple[Any, Any]:
+            keys, batch, mask = part
+            (_, (bound, model_state)), grads = gradient(
+                state.params, model_state, keys, batch, weights=weights, mask=mask
+            )
+            return model_state, (grads, jax.tree.map(jnp.mean, bound_terms(bound)))
+
+        rows = (keys, batch, mask)
+        model_state, (grads, terms) = over_parts(one, state.model_state, rows, accumulate)
         grads, terms, model_state = parallel.mean((grads, terms, model_state), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -142,8 +153,8 @@ def make_dispatch(
     """
 
     def one(epoch: Epoch, state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:
-        rows = parallel.positions(batch_size, devices.axis_name)
-        stored, mask = devices.shard(take(epoch, state.step, rows, batch_size))
+        rows = parallel.positions(batch_size, parallel.AXIS)
+        stored, mask = take(epoch, state.step, rows, batch_size)
         step = state.step
         state, metrics = train_step(state, stored, mask)
         return state, add_metrics(tally, metrics, step)
@@ -159,29 +170,29 @@ def make_dispatch(
 def make_eval_step(
     loss_fn: LossFn, transforms: Mapping[str, Transform], weights: Mapping[str, Schedule]
 ) -> Callable[..., Any]:
-    """Compiles an evaluation step: the sums of every term over the rows that count.
+    """Compiles an evaluation step: every term of every row.
 
     Returns:
-      `eval_step(state, stored, example_weight, mask=None) -> {term: sum}`. `stored["index"]`
-      gives each example its own fixed noise, whatever the batch.
+      `eval_step(state, (stored, mask)) -> {term: [B]}`, mask a dictionary or None.
+      `stored["index"]` gives each example its own fixed noise, whatever the batch. A state that
+      `parallel.replicate` put on several devices spreads the rows over them.
     """
 
-    def eval_step(
-        state: TrainState, stored: Batch, example_weight: Array, mask: Mask | None = None
-    ) -> Metrics:
+    def eval_step(state: TrainState, rows: tuple[Batch, Mask | None]) -> Metrics:
+        stored, mask = rows
         batch, noise = evaluation_batch(transforms, stored)
         current = {name: schedule(state.step) for name, schedule in weights.items()}
         params = state.variables["params"]
         _, (bound, _) = loss_fn(
             params, state.model_state, noise, batch, weights=current, mask=mask, train=False
         )
-        terms = bound_terms(bound)
-        return {
-            name: jnp.sum(jnp.where(example_weight > 0, value, 0.0))
-            for name, value in terms.items()
-        } | jax.tree.map(lambda weight: weight * jnp.sum(example_weight), _reported(current))
+        weighted = {
+            name: jnp.broadcast_to(weight, noise.shape)
+            for name, weight in _reported(current).items()
+        }
+        return bound_terms(bound) | weighted
 
-    return parallel.jit(eval_step)
+    return parallel.by_rows(eval_step)
 
 
 def start_tally(
@@ -198,5 +209,5 @@ def start_tally(
     """
     row = {name: values[:1] for name, values in stored.items()} | {"index": jnp.zeros(1, int)}
     eval_step = make_eval_step(loss_fn, transforms, weights)
-    terms = jax.eval_shape(eval_step, state, row, jnp.ones(1))
+    terms = jax.eval_shape(eval_step, state, (row, None))
     return empty_tally((*terms, *_STEP_METRICS, *further))

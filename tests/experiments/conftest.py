@@ -13,13 +13,13 @@ MNIST = ROOT / "experiments" / "configs" / "mnist.py"
 def command(mnist_dir, tmp_path):
     """Runs a command of `experiments/` as a person would, and returns the finished process."""
 
-    def run(script, *flags, wait=True):
+    def run(script, *flags, wait=True, output="output.txt"):
         words = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
         environment = {**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "XLA_FLAGS": ""}
         options = {"text": True, "env": environment, "cwd": tmp_path}
         if wait:
             return subprocess.run(words, capture_output=True, timeout=300, **options)
-        with (tmp_path / "output.txt").open("w") as output:
-            return subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, **options)
+        with (tmp_path / output).open("w") as file:
+            return subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, **options)
 
     return run

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from experiments import workdir
-from experiments.configs import mnist
+from experiments.configs import mnist, synthetic_faces
 
 
 @pytest.fixture
@@ -34,6 +34,45 @@ def test_harmless_keys_may_differ(tmp_path, config):
     config.data.data_dir = "elsewhere"
     with workdir.opened(tmp_path, config) as folder:
         assert folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("strategy", "pmap"), ("num_devices", 2), ("remat", True), ("accumulate", 2)],
+)
+def test_a_run_may_go_on_with_other_devices(config, key, value):
+    other = mnist.get_config("jmvae_kl,smoke")
+    other.train[key] = value
+    assert workdir.differences(config, other) == []
+
+
+def test_parts_of_a_batch_matter_to_batch_norm():
+    config, other = (synthetic_faces.get_config("jmvae_kl") for _ in range(2))
+    other.train.accumulate = 2
+    assert workdir.differences(config, other) == ["train.accumulate: 1 -> 2"]
+
+
+def with_epochs(epochs, warmup_fraction, schedule="constant"):
+    config = mnist.get_config("jmvae_kl")
+    config.train.epochs = epochs
+    config.train.warmup_fraction = warmup_fraction
+    config.train.schedule = schedule
+    return config
+
+
+@pytest.mark.parametrize(
+    ("warmup_fraction", "schedule", "harmless"),
+    [
+        (0.0, "constant", True),
+        (0.05, "constant", True),  # half an epoch and one: beta is 1 throughout
+        (0.4, "constant", False),
+        (0.0, "cosine", False),
+    ],
+)
+def test_epochs_may_change_where_no_schedule_depends_on_them(warmup_fraction, schedule, harmless):
+    old, new = (with_epochs(epochs, warmup_fraction, schedule) for epochs in (10, 20))
+    found = workdir.differences(old, new)
+    assert found == ([] if harmless else ["train.epochs: 10 -> 20"])
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path, config):

@@ -211,12 +211,12 @@ def test_a_discriminator_that_wins_shows_in_the_log():
 def on_devices(count, strategy):
     devices = parallel.DataParallel(tuple(jax.devices()[:count]), strategy)
     optimizers = training.GroupOptimizers(*[optax.adam(1e-3, eps=1e-4)] * 3)
-    state, update = pieces(optimizers, devices.axis_name)
-    step = step_of(update, devices.axis_name)
+    state, update = pieces(optimizers, parallel.AXIS)
+    step = step_of(update, parallel.AXIS)
 
     def sharded(state, stored):
-        rows = parallel.positions(ROWS, devices.axis_name)
-        return step(state, devices.shard({name: v[rows] for name, v in stored.items()}))
+        rows = parallel.positions(ROWS, parallel.AXIS)
+        return step(state, {name: values[rows] for name, values in stored.items()})
 
     placed = devices.place((state, batch()))
     return jax.device_get(devices.fetch(devices.compile(sharded)(*placed)))

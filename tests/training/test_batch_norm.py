@@ -15,23 +15,22 @@ ROWS = 8
 
 def after_a_step(count, strategy):
     devices = parallel.DataParallel(tuple(jax.devices()[:count]), strategy)
-    model, stored = zoo.pictured_jmvae(devices.axis_name), zoo.pictured_batch(ROWS)
+    model, stored = zoo.pictured_jmvae(parallel.AXIS), zoo.pictured_batch(ROWS)
     optimizer = optax.adam(1e-3, eps=1e-4)
     state = training.create_state(model.init(jax.random.key(1), stored), optimizer)
     step = training.make_train_step(
-        training.plain_update(jm.make_loss_fn(model, jm.jmvae_kl), optimizer, devices.axis_name),
+        training.plain_update(jm.make_loss_fn(model, jm.jmvae_kl), optimizer, parallel.AXIS),
         key=jax.random.key(2),
         batch_size=ROWS,
         transforms=dict.fromkeys(stored, lambda keys, values: values),
         weights={"alpha": lambda step: jnp.asarray(0.1), "beta": lambda step: jnp.asarray(1.0)},
         learning_rate=lambda step: jnp.asarray(1e-3),
-        axis_name=devices.axis_name,
+        axis_name=parallel.AXIS,
     )
 
     def sharded(state, stored):
-        rows = parallel.positions(ROWS, devices.axis_name)
-        part = {name: values[rows] for name, values in stored.items()}
-        return step(state, devices.shard(part))
+        rows = parallel.positions(ROWS, parallel.AXIS)
+        return step(state, {name: values[rows] for name, values in stored.items()})
 
     return devices.fetch(devices.compile(sharded)(*devices.place((state, stored)))[0])
 

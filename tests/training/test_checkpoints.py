@@ -1,6 +1,11 @@
+import errno
 import json
+import os
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -102,13 +107,55 @@ def test_a_save_that_fails_leaves_the_earlier_ones(three, monkeypatch):
     rng = np.random.default_rng(0)
     noise = {**tree(0.0), "weights": jnp.asarray(rng.normal(size=(300, 40)), jnp.float32)}
     try:
-        with pytest.raises(Exception, match=r"(?i)file|write|large"):
+        with pytest.raises(OSError, match=r"checkpoint 40 could not be written .* as they were"):
             three.save(40, noise)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert three.steps() == [10, 20, 30]
     assert three.restore(tree(0.0))[0] == 30
     assert [p.name for p in three.directory.iterdir() if not p.name.isdigit()] == []
+
+
+FULL_DISK = """
+import sys, numpy as np
+from jmvae_jax.training.checkpoints import Checkpoints
+checkpoints = Checkpoints(sys.argv[1])
+small, large = ({"weights": np.random.default_rng(0).normal(size=n)} for n in (1000, 1000000))
+checkpoints.save(10, small)
+try:
+    checkpoints.save(20, large)
+except OSError as error:
+    print(error)
+left = sorted(path.name for path in checkpoints.directory.iterdir())
+print(checkpoints.steps(), checkpoints.restore(small)[0], left)
+"""
+
+
+def test_a_full_disk_leaves_the_earlier_ones(tmp_path):
+    mounted = f"mount -t tmpfs -o size=1m tmpfs {tmp_path}"
+    within = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*within, mounted]).returncode:
+        pytest.skip("no small disk can be mounted here")
+    program = f"{mounted} && exec {sys.executable} -c '{FULL_DISK}' {tmp_path}/checkpoints"
+    done = subprocess.run([*within, program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    error, found = done.stdout.splitlines()
+    assert "checkpoint 20 could not be written" in error
+    assert "No space left" in error
+    assert found == "[10] 10 ['10']"
+
+
+@pytest.mark.parametrize("stage", ["fsync", "rename"])
+def test_a_disk_that_fills_up_after_the_arrays_leaves_the_earlier_ones(three, monkeypatch, stage):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, stage, full)
+    with pytest.raises(OSError, match=r"checkpoint 40 could not be written .* No space left"):
+        three.save(40, tree(40.0))
+    monkeypatch.undo()
+    assert three.restore(tree(0.0))[0] == 30
+    assert sorted(p.name for p in three.directory.iterdir()) == ["10", "20", "30"]
 
 
 def test_a_step_that_is_saved_again_replaces_the_old_one(three):

@@ -36,13 +36,13 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
     restored = checkpoints.restore(state)
     state = state if restored is None else restored[1]
     step = training.make_train_step(
-        training.plain_update(loss_fn, optimizer, devices.axis_name),
+        training.plain_update(loss_fn, optimizer, parallel.AXIS),
         key=jax.random.key(1),
         batch_size=BATCH,
         transforms=transforms,
         weights=weights,
         learning_rate=lambda step: jnp.asarray(learning_rate),
-        axis_name=devices.axis_name,
+        axis_name=parallel.AXIS,
     )
     log = RunLog(workdir, int(state.step))
     try:
