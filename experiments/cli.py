@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import os
 import signal
 import sys
 import textwrap
@@ -9,10 +10,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import flags, logging
 from flax.traverse_util import flatten_dict
-
-from experiments import processes
 
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the whole traceback of an error.")
 
@@ -50,7 +50,8 @@ def _exit(words: str, status: int, show: bool) -> None:
     print(
         textwrap.fill(f"error: {words}", 100, break_long_words=False), file=sys.stderr, flush=True
     )
-    processes.leave(status)
+    if jax.distributed.is_initialized():
+        os._exit(status)  # the other processes are not kept waiting for a goodbye
     sys.exit(status)
 
 

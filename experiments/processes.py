@@ -7,8 +7,6 @@ Every process runs the same command; the first one writes and speaks. A process 
 the others within `HEARTBEAT_SECONDS` and a little.
 """
 
-import os
-
 import jax
 from absl import flags
 
@@ -53,6 +51,8 @@ def join() -> None:
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:
+        if given:
+            raise
         raise ValueError(
             f"--distributed found no cluster ({error}): expected a job of Slurm, Open MPI, GKE or "
             "a TPU slice; elsewhere give --coordinator, --num_processes and --process_id"
@@ -71,9 +71,3 @@ def _check(by_hand: dict[str, str | int | None]) -> None:
         raise ValueError(f"coordinator={address!r}: expected HOST:PORT, as 10.0.0.1:1234")
     if not int(number or 0) < int(count or 0):
         raise ValueError(f"process_id={number}: expected below num_processes={count}")
-
-
-def leave(status: int) -> None:
-    """Ends this process at once if it is one of several, so that none waits for its goodbye."""
-    if jax.distributed.is_initialized():
-        os._exit(status)

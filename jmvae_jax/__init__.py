@@ -4,7 +4,7 @@ Models are Linen modules whose methods return distributions; objectives are func
 that return one number an example; everything else (training, evaluation) is built on these two.
 """
 
-from jmvae_jax import distributions, objectives
+from jmvae_jax import distributions, objectives, parallel
 from jmvae_jax.evaluation import Query, estimate, generate, log_likelihood, predict
 from jmvae_jax.models import CMMA, CVAE, JMVAE, VAE, Modality, MultimodalModel
 from jmvae_jax.networks import MLP
@@ -31,5 +31,6 @@ __all__ = [
     "log_likelihood",
     "make_loss_fn",
     "objectives",
+    "parallel",
     "predict",
 ]

@@ -5,7 +5,6 @@ size, so there are `log2(S) - 2` of them around an innermost map of 4 x 4; chann
 to 256 and stay there: 64, 128, 256, 256 at S = 64. `width` multiplies them all.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,7 +50,8 @@ class ConvEncoder(nn.Module):
         the same parameters and statistics. XLA undoes it on a CPU.
 
     Raises:
-      ValueError: images that are not square, or of another size than a power of two.
+      ValueError: images that are not square, or of another size than a power of two; a dtype that
+        is not floating.
     """
 
     width: float = 1.0
@@ -65,10 +65,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        norm = functools.partial(Norm, self.norm, self.axis_name, self.dtype)
-        maps = _halved(
-            self, images, self.activation, norm if self.norm is not None else None, train
-        )
+        maps = _halved(self, images, self.activation, self.norm, self.axis_name, train)
         if self.hidden is None:
             return maps
         dense = nn.Dense(round(self.width * self.hidden), dtype=self.dtype)
@@ -125,17 +122,19 @@ def _halved(
     network: ConvEncoder | ConvDiscriminator,
     images: Array,
     activation: Callable[[Array], Array],
-    norm: Callable[[], Norm] | None = None,
+    norm: str | None = None,
+    axis_name: str | None = None,
     train: bool = False,
 ) -> Array:
-    """The stages of an encoder or a discriminator, flat; `norm` follows all but the first."""
+    """The stages of an encoder or a discriminator, flat; the norm is in all but the first."""
     if images.ndim != 4 or images.shape[1] != images.shape[2]:
         raise ValueError(f"images have shape {images.shape}: expected [N, S, S, channels]")
     maps = images
     stage = _stage(network.remat)
     for number, channels in enumerate(stage_channels(images.shape[1], network.width)):
-        own = norm() if norm is not None and number > 0 else None
-        conv = HalvingConv(channels, own is None, network.implementation, network.dtype)
+        normed = number > 0 and norm is not None
+        conv = HalvingConv(channels, not normed, network.implementation, network.dtype)
+        own = Norm(norm, axis_name, network.dtype) if normed else None
         maps = stage(conv, own, activation)(maps, train)
     return maps.reshape(maps.shape[0], -1)
 

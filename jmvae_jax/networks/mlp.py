@@ -25,6 +25,9 @@ class MLP(nn.Module):
       dtype: of the computation and the features, `jnp.bfloat16` say. Parameters and statistics
         stay float32. None: that of the inputs and of the parameters, float32.
 
+    Raises:
+      ValueError: a dtype that is not floating.
+
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
       >>> body = jm.MLP((512, 512))

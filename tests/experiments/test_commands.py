@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import build
+from experiments import build, workdir
 from jmvae_jax.data import mnist, prepare
 from jmvae_jax.training.checkpoints import Checkpoints
 from jmvae_jax.training.metrics import read_rows
@@ -243,3 +243,28 @@ def test_options_of_training_run(command, tmp_path, options):
     trained = command("train", SMOKE, *options, f"--workdir={tmp_path / 'run'}")
     assert trained.returncode == 0, trained.stderr
     assert np.isfinite(read_rows(tmp_path / "run", "validation")[-1]["loss"])
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_more_epochs_and_by_another_strategy_and_not_with_fewer(
+    command, tmp_path
+):
+    flags = (SMOKE, "--config.train.warmup_fraction=0", f"--workdir={tmp_path / 'run'}")
+    assert command("train", *flags).returncode == 0
+    longer = command("train", *flags, "--config.train.epochs=3", "--config.train.strategy=pmap")
+    assert longer.returncode == 0, longer.stderr
+    assert "going on from step 20 of 30" in longer.stdout
+    fewer = one_paragraph(command("train", *flags, "--config.train.epochs=1"), 1)
+    assert "train.epochs=1 are 10 steps, and the run has done 30" in fewer
+    assert workdir.read_config(tmp_path / "run").train.epochs == 3
+
+
+@pytest.mark.slow
+def test_devices_that_are_not_there_are_refused(command, tmp_path):
+    flags = (SMOKE, f"--workdir={tmp_path / 'run'}")
+    many = one_paragraph(command("train", *flags, "--config.train.num_devices=2"), 1)
+    assert "num_devices=2: expected between 1 and the 1 there are" in many
+    odd = one_paragraph(command("train", *flags, "--config.train.accumulate=7"), 1)
+    assert "batch_size=100 is not shared evenly by 1 devices, 7 parts each: expected 98 or" in odd
+    named = one_paragraph(command("train", *flags, "--config.train.precision=float16"), 1)
+    assert "train.precision='float16' is not known" in named

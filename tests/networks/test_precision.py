@@ -45,32 +45,33 @@ def assert_near(found, expected, within):
     assert 0 < np.linalg.norm(found - expected) < within * np.linalg.norm(expected)
 
 
-def gradient(body, variables, inputs):
-    """The compiled gradient of a loss, with outputs and new statistics, and its argument."""
-    state = {name: part for name, part in variables.items() if name != "params"}
+def gradient(body, inputs):
+    """The compiled gradient of a loss by the variables, with outputs and new statistics."""
 
-    def loss(params):
-        found = body.apply({**state, "params": params}, *inputs, mutable=["batch_stats"])
+    def loss(variables):
+        found = body.apply(variables, *inputs, mutable=["batch_stats"])
         outputs = jax.tree.leaves(found[0])
         return sum(jnp.sum(jnp.sin(part.astype(jnp.float32))) for part in outputs), found
 
-    return jax.jit(jax.grad(loss, has_aux=True)), variables["params"]
+    return jax.jit(jax.grad(loss, has_aux=True))
+
+
+def shapes(body, inputs):
+    return jax.eval_shape(lambda: body.init(jax.random.key(0), *inputs))
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_computes_in_bfloat16_and_keeps_float32(name):
+def test_a_body_computes_in_bfloat16_and_keeps_float32(name, filled):
     body, inputs = BODIES[name]
     half = body.clone(dtype=HALF)
-    variables = half.init(jax.random.key(0), *inputs)
-    jax.tree.map(np.testing.assert_array_equal, variables, body.init(jax.random.key(0), *inputs))
+    assert shapes(half, inputs) == shapes(body, inputs)
+    variables = filled(body, inputs)
 
-    step, params = gradient(half, variables, inputs)
-    grads, (outputs, statistics) = step(params)
-    assert dtypes((variables, grads, statistics)) == {"float32"}
+    grads, (outputs, statistics) = gradient(half, inputs)(variables)
+    assert dtypes((shapes(half, inputs), grads, statistics)) == {"float32"}
     assert dtypes(outputs) == {"float32" if name == "discriminator" else "bfloat16"}
 
-    step, params = gradient(body, variables, inputs)
-    exact_grads, (exact, exact_statistics) = step(params)
+    exact_grads, (exact, exact_statistics) = gradient(body, inputs)(variables)
     assert dtypes(exact) == {"float32"}
     assert_near(outputs, exact, 0.05)
     assert_near(grads, exact_grads, 0.1)
@@ -100,20 +101,18 @@ def test_every_layer_of_a_body_gives_bfloat16(name):
 @pytest.mark.parametrize("name", BODIES)
 def test_float32_is_the_program_of_no_dtype(name):
     body, inputs = BODIES[name]
-    variables = body.init(jax.random.key(0), *inputs)
-    programs = []
-    for module in (body, body.clone(dtype=jnp.float32), body.clone(dtype=HALF)):
-        step, params = gradient(module, variables, inputs)
-        programs.append(step.lower(params).as_text())
-    assert programs[0] == programs[1] != programs[2]
-    assert "bf16" not in programs[0]
+    none, full, half = (
+        gradient(body.clone(dtype=dtype), inputs).lower(shapes(body, inputs)).as_text()
+        for dtype in (None, jnp.float32, HALF)
+    )
+    assert none == full != half
+    assert "bf16" not in none
 
 
 @pytest.mark.parametrize("conv", [HalvingConv, DoublingConv])
-def test_both_implementations_of_a_convolution_are_near_in_bfloat16(conv):
+def test_both_implementations_of_a_convolution_are_near_in_bfloat16(conv, filled):
     images = IMAGES[:2, :6, :8]
-    variables = conv(7).init(jax.random.key(0), images)
-    shifted = jax.tree.map(lambda array: array + 0.1, variables)
+    variables = filled(conv(7), (images,))
     found = {}
     for implementation in ("native", "matmul"):
         module = conv(7, implementation=implementation, dtype=HALF)
@@ -123,10 +122,10 @@ def test_both_implementations_of_a_convolution_are_near_in_bfloat16(conv):
             return jnp.sum(jnp.sin(outputs.astype(jnp.float32))), outputs
 
         step = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
-        found[implementation] = grads, outputs = step(shifted, images)
+        found[implementation] = grads, outputs = step(variables, images)
         assert dtypes(outputs) == {"bfloat16"}
         assert dtypes(grads) == {"float32"}
-        exact = conv(7, implementation=implementation).apply(shifted, images)
+        exact = conv(7, implementation=implementation).apply(variables, images)
         assert_near(outputs, exact, 0.01)
     for one, other in zip(*map(jax.tree.leaves, found.values()), strict=True):
         one, other = (np.asarray(array, np.float32) for array in (one, other))
@@ -150,15 +149,14 @@ def test_products_and_sums_of_bfloat16_are_float32():
         np.testing.assert_array_equal(array, np.full(array.shape, 4096.0))
 
 
-def test_heads_multiply_in_bfloat16_and_give_float32_unrounded():
+def test_heads_multiply_in_bfloat16_and_give_float32_unrounded(filled):
     heads = Heads({"loc": (4, 2), "raw_scale": (1,)})
     features = IMAGES[:, :2, :3, 0].astype(HALF)
-    variables = heads.init(jax.random.key(0), features)
-    shifted = jax.tree.map(lambda array: array + 0.1234567, variables)
-    found = heads.apply(shifted, features)
+    variables = filled(heads, (features,))
+    found = heads.apply(variables, features)
     flat = np.asarray(features, np.float32).reshape(4, 6)
     for name, outputs in found.items():
-        kernel, bias = (np.asarray(shifted["params"][name][part]) for part in ("kernel", "bias"))
+        kernel, bias = (variables["params"][name][part] for part in ("kernel", "bias"))
         expected = (flat @ rounded(kernel) + bias).reshape(outputs.shape)
         assert outputs.dtype == jnp.float32
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
@@ -166,10 +164,10 @@ def test_heads_multiply_in_bfloat16_and_give_float32_unrounded():
         assert np.all(outputs != rounded(outputs))
 
 
-def test_gradients_of_heads_are_products_of_bfloat16_both_ways():
+def test_gradients_of_heads_are_products_of_bfloat16_both_ways(filled):
     heads = Heads({"loc": (3,)})
     features = VALUES.astype(HALF)
-    variables = heads.init(jax.random.key(0), features)
+    variables = filled(heads, (features,))
 
     def loss(variables, features):
         return jnp.sum(jnp.sin(heads.apply(variables, features)["loc"]))

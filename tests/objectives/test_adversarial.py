@@ -1,5 +1,7 @@
 """The losses of generator and discriminator, and who belongs to which group of parameters."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,12 +22,14 @@ LOGITS = np.array([-40.0, -1.5, 0.0, 2.5, 40.0])
 class Eye(nn.Module):
     """A discriminator of pixels, and of what it is shown beside them."""
 
+    dtype: Any = None
+
     @nn.compact
     def __call__(self, images, beside=None):
         flat = images.reshape(images.shape[0], -1)
         if beside is not None:
             flat = jnp.concatenate([flat, beside], axis=-1)
-        return nn.Dense(1)(flat)[:, 0]
+        return nn.Dense(1, dtype=self.dtype)(flat)[:, 0]
 
 
 def adversary(**options):
@@ -129,6 +133,24 @@ def test_a_conditional_discriminator_sees_its_conditions():
         alone = seen.logits(params, batch, 1 - batch["image"])[0]
         np.testing.assert_allclose(other, alone, rtol=1e-6)
         assert one.shape == (zoo.ROWS,)
+
+
+def test_logits_of_a_discriminator_in_bfloat16_reach_the_losses_in_float32():
+    model = zoo.ZOO["vae"].model
+    batch = zoo.batch_of(model)
+    exact, half = adversary(), Adversary(Eye(jnp.bfloat16), "image")
+    params = exact.init(jax.random.key(0), batch)
+    assert half.discriminator.apply({"params": params}, batch["image"]).dtype == jnp.bfloat16
+    fakes = batch["image"] / 3
+
+    def losses(seen):
+        real, fake = seen.logits(params, batch, batch["image"], fakes)
+        return real, fake, discriminator_loss(real, fake), generator_loss(fake)
+
+    for found, expected in zip(losses(half), losses(exact), strict=True):
+        assert found.dtype == jnp.float32
+        assert not np.array_equal(found, expected)
+        np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jmvae_jax import parallel
 from jmvae_jax.training.checkpoints import CheckpointError, Checkpoints
 
 
@@ -36,6 +38,20 @@ def test_the_newest_comes_back_to_the_bit(three):
     assert step == 30
     np.testing.assert_array_equal(restored["weights"], tree(30.0)["weights"])
     assert restored["none"] == {}
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_what_eight_devices_saved_is_restored_on_one_and_the_other_way_round(tmp_path, strategy):
+    eight = parallel.DataParallel(tuple(jax.devices()), strategy)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, eight.replicate(eight.fetch(eight.place(tree(1.0)))))
+    _, one = checkpoints.restore(tree(0.0))
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(one))
+    np.testing.assert_array_equal(one["weights"], tree(1.0)["weights"])
+    checkpoints.save(2, one)
+    _, again = checkpoints.restore(tree(0.0))
+    back = eight.fetch(eight.place(again))
+    np.testing.assert_array_equal(back["weights"], tree(1.0)["weights"])
 
 
 def test_only_the_newest_are_kept(three):
@@ -118,6 +134,7 @@ def test_a_save_that_fails_leaves_the_earlier_ones(three, monkeypatch):
 
 FULL_DISK = """
 import sys, numpy as np
+from jmvae_jax import parallel
 from jmvae_jax.training.checkpoints import Checkpoints
 checkpoints = Checkpoints(sys.argv[1])
 small, large = ({"weights": np.random.default_rng(0).normal(size=n)} for n in (1000, 1000000))
