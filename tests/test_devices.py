@@ -19,6 +19,7 @@ from jmvae_jax.training.checkpoints import Checkpoints
 
 EIGHT = tuple(jax.devices())
 ONE = EIGHT[:1]
+STRATEGIES = ["jit", pytest.param("pmap", marks=pytest.mark.slow)]
 NAMES = ["jmvae_kl", pytest.param("jmvae_gan", marks=pytest.mark.slow)]
 
 
@@ -49,7 +50,7 @@ def assert_same(found, expected):
             assert np.linalg.norm(apart) <= limit * np.linalg.norm(value), name
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_eight_devices_are_one(name, strategy, data_dir):
     assert_same(run(name, data_dir, 8, strategy)[0], run(name, data_dir)[0])
@@ -88,7 +89,7 @@ def test_gradients_in_parts_are_those_of_the_whole(name, data_dir):
 # What devices say to one another
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_reduces_gradients_once_and_nothing_but_means(name, strategy, data_dir):
     config = equivalence.config_of(name, data_dir)

@@ -92,6 +92,7 @@ def arrays(workdir):
     return jax.tree.leaves(build.load_run(workdir).state)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_unbroken_one_to_the_last_bit(command, tmp_path):
     flags = (SMOKE, "--config.train.epochs=4", "--config.data.train_split=train[:6000]")
     whole = command("train", *flags, f"--workdir={tmp_path / 'whole'}")
@@ -125,6 +126,7 @@ def test_a_stop_request_saves_and_says_how_to_go_on(command, tmp_path, number, s
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [step]
 
 
+@pytest.mark.slow
 def test_another_data_set_takes_one_override(command, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     payloads = {}

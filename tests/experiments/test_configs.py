@@ -6,7 +6,7 @@ import pytest
 
 from experiments import build, workdir
 from experiments.configs import celeb_a, mnist, synthetic_faces
-from jmvae_jax import training
+from jmvae_jax import parallel, training
 from jmvae_jax.training import schedules
 from jmvae_jax.training.checkpoints import Checkpoints
 
@@ -34,9 +34,11 @@ def test_every_variant_builds_and_traces(variant, smoke):
         transforms=experiment.transforms,
         weights=experiment.weights,
         learning_rate=experiment.learning_rate,
+        axis_name=parallel.AXIS,
     )
     batch = {name: values[: config.train.batch_size] for name, values in stored.items()}
-    after, metrics = jax.eval_shape(step, state, batch)
+    compiled = parallel.DataParallel(tuple(jax.devices()[:1])).compile(step)
+    after, metrics = jax.eval_shape(compiled, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert {"loss", "elbo", "rate", "reconstruction/image", "beta"} <= set(metrics)
     if not smoke:
@@ -74,9 +76,11 @@ def test_every_variant_of_faces_builds_and_traces(variant):
         transforms=experiment.transforms,
         weights=experiment.weights,
         learning_rate=experiment.learning_rate,
+        axis_name=parallel.AXIS,
     )
     batch = {name: stored[name] for name in config.modalities}
-    after, metrics = jax.eval_shape(step, state, batch)
+    compiled = parallel.DataParallel(tuple(jax.devices()[:1])).compile(step)
+    after, metrics = jax.eval_shape(compiled, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert {"loss", "elbo", "rate", "reconstruction/image", "beta"} <= set(metrics)
     assert set(experiment.further_metrics) <= set(metrics)

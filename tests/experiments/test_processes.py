@@ -31,13 +31,19 @@ ENDLESS = (
         ({"coordinator": "here", "num_processes": 2, "process_id": 0}, "expected HOST:PORT"),
         ({"coordinator": "h:1", "num_processes": 2, "process_id": 2}, "process_id=2: expected"),
         ({"distributed": True, "process_id": 1}, "--distributed finds out what --process_id says"),
-        ({"distributed": True}, "--distributed found no cluster"),
     ],
 )
 def test_flags_that_name_no_processes_are_refused(given, words):
     flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(**given), pytest.raises(ValueError, match=words):
         processes.join()
+
+
+def test_without_a_cluster_there_is_nothing_to_join(command, tmp_path):
+    refused = command("train", *ENDLESS, f"--workdir={tmp_path / 'run'}", "--distributed")
+    assert refused.returncode == 1
+    assert "error: --distributed found no cluster" in refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_flags_a_process_is_alone():
