@@ -136,7 +136,7 @@ def test_stages_halve_to_a_map_of_four(size, width, channels):
     assert stage_channels(size, width) == channels
 
 
-@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize("size", [8, pytest.param(32, marks=pytest.mark.slow)])
 def test_networks_fit_every_size(size, key):
     images = jax.random.uniform(key, (2, size, size, 3))
     encoder = ConvEncoder(width=0.1, hidden=20)
