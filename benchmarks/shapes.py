@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from benchmarks import arithmetic
 from benchmarks.arithmetic import Work
 from experiments import build
-from jmvae_jax import parallel, training
+from jmvae_jax import parallel
 from jmvae_jax.data.pipeline import Epoch
 
 _STORED = {
@@ -84,15 +84,7 @@ class Problem:
     def work(self, rows: int) -> Work:
         """Products of a step of one device, as an accelerator traces it."""
         config = _with_batch(self.config, rows)
-        step = training.make_train_step(
-            self.experiment.update(config.train.accumulate),
-            key=jax.random.key(1),
-            batch_size=rows,
-            transforms=self.experiment.transforms,
-            weights=self.experiment.weights,
-            learning_rate=self.experiment.learning_rate,
-            axis_name=parallel.AXIS,
-        )
+        step = build.build_step(config, self.experiment, jax.random.key(1))
         with _as_on_an_accelerator():
             return arithmetic.work(step, self.state, self.stored(rows), axis=(parallel.AXIS, 1))
 
@@ -121,16 +113,7 @@ class Problem:
         config = _with_batch(self.config, rows * count)
         experiment, state = self.experiment, self.state
         shown = {n: np.broadcast_to(v.dtype.type(0), v.shape) for n, v in self.stored(1).items()}
-        tally = jax.eval_shape(
-            lambda: training.start_tally(
-                experiment.loss_fn,
-                experiment.transforms,
-                experiment.weights,
-                state,
-                shown,
-                experiment.further_metrics,
-            )
-        )
+        tally = jax.eval_shape(lambda: experiment.start_tally(state, shown))
         devices = parallel.DataParallel(tuple(jax.devices()[:count]))
         dispatch: Any = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
         order, steps = (jax.ShapeDtypeStruct(s, np.int32) for s in ((self.num_examples,), ()))

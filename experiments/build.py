@@ -31,9 +31,10 @@ from jmvae_jax.data import transforms as stored_transforms
 from jmvae_jax.objectives.loss import LossFn
 from jmvae_jax.training import GroupOptimizers, Plan, schedules
 from jmvae_jax.training.checkpoints import Checkpoints
+from jmvae_jax.training.metrics import Tally
 from jmvae_jax.training.schedules import Schedule
 from jmvae_jax.training.state import TrainState, create_state
-from jmvae_jax.training.steps import Update
+from jmvae_jax.training.steps import TrainStep, Update
 
 OBJECTIVES: Mapping[str, Callable[..., Any]] = {
     "elbo": jm.elbo,
@@ -80,6 +81,11 @@ class Experiment:
     def further_metrics(self) -> tuple[str, ...]:
         """Metrics of a step that are no terms of the bound."""
         return () if self.adversary is None else training.ADVERSARIAL_METRICS
+
+    def start_tally(self, state: TrainState, stored: Mapping[str, Any]) -> Tally:
+        """The empty tally of its steps, see `training.start_tally`."""
+        problem = (self.loss_fn, self.transforms, self.weights)
+        return training.start_tally(*problem, state, stored, self.further_metrics)
 
 
 def build(
@@ -130,11 +136,9 @@ def build_plan(config: ConfigDict, experiment: Experiment) -> Plan:
     )
 
 
-def compile_dispatch(
-    config: ConfigDict, experiment: Experiment, devices: parallel.DataParallel, key: jax.Array
-) -> Callable[..., Any]:
-    """The compiled steps of a run, see `training.make_dispatch`."""
-    step = training.make_train_step(
+def build_step(config: ConfigDict, experiment: Experiment, key: jax.Array) -> TrainStep:
+    """One step of a run for one shard of the batch, not compiled."""
+    return training.make_train_step(
         experiment.update(config.train.accumulate),
         key=key,
         batch_size=config.train.batch_size,
@@ -145,6 +149,13 @@ def compile_dispatch(
         average_decay=config.train.average_decay,
         axis_name=parallel.AXIS,
     )
+
+
+def compile_dispatch(
+    config: ConfigDict, experiment: Experiment, devices: parallel.DataParallel, key: jax.Array
+) -> Callable[..., Any]:
+    """The compiled steps of a run, see `training.make_dispatch`."""
+    step = build_step(config, experiment, key)
     return training.make_dispatch(step, config.train.batch_size, devices)
 
 

@@ -105,14 +105,7 @@ def train(
     validation = Validation(config, experiment, devices)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
     state = first_state(config, experiment, checkpoints)
-    tally = training.start_tally(
-        experiment.loss_fn,
-        experiment.transforms,
-        experiment.weights,
-        state,
-        stored,
-        experiment.further_metrics,
-    )
+    tally = experiment.start_tally(state, stored)
     # Only now is it sure that the run can begin: until here the folder is nobody's.
     log = begin(folder, config, statistics, int(state.step))
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))

@@ -54,6 +54,18 @@ def no_network():
 
 
 @pytest.fixture(scope="session")
+def free_port():
+    """A function that finds a port of this machine that nobody listens on."""
+
+    def find():
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return listener.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def mnist_dir(tmp_path_factory, no_network):
     """A data_dir with MNIST prepared in it, shared by the tests: copy it to change it."""
     from jmvae_jax.data import load

@@ -72,14 +72,7 @@ def run(config, devices, steps=STEPS, state=None):
     """
     experiment, stored = experiment_of(config)
     state = build.initial_state(config, experiment) if state is None else state
-    empty = training.start_tally(
-        experiment.loss_fn,
-        experiment.transforms,
-        experiment.weights,
-        state,
-        stored,
-        experiment.further_metrics,
-    )
+    empty = experiment.start_tally(state, stored)
     dispatch = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
     epoch = training.resident_epochs(stored, {}, jax.random.key(2), devices)(0)
     empty = jax.device_get(empty)

@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -96,14 +95,7 @@ def test_a_step_reduces_gradients_once_and_nothing_but_means(name, strategy, dat
     experiment, stored = equivalence.experiment_of(config)
     devices = parallel.DataParallel(EIGHT, strategy)
     state = build.initial_state(config, experiment)
-    empty = training.start_tally(
-        experiment.loss_fn,
-        experiment.transforms,
-        experiment.weights,
-        state,
-        stored,
-        experiment.further_metrics,
-    )
+    empty = experiment.start_tally(state, stored)
     dispatch = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
     epoch = training.resident_epochs(stored, {}, jax.random.key(2), devices)(0)
     args = (*devices.place((state, empty)), epoch, devices.place(np.int32(1)))
@@ -129,19 +121,13 @@ def test_a_step_reduces_gradients_once_and_nothing_but_means(name, strategy, dat
 # Two processes
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def two_processes(folder, configs, start=None):
+def two_processes(folder, port, configs, start=None):
     """Runs `configs` on two processes of four devices each; `start` holds checkpoints to go on."""
     folder.mkdir()
     (folder / "configs.json").write_text(json.dumps({n: c.to_dict() for n, c in configs.items()}))
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     words = [sys.executable, equivalence.__file__, folder / "configs.json", folder, start or ""]
-    words += [f"127.0.0.1:{free_port()}", "2"]
+    words += [f"127.0.0.1:{port}", "2"]
     running = [
         subprocess.Popen(
             [*map(str, words), str(number)],
@@ -160,11 +146,13 @@ def two_processes(folder, configs, start=None):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_are_one_and_go_on_from_its_checkpoint(name, strategy, data_dir, tmp_path):
+def test_two_processes_are_one_and_go_on_from_its_checkpoint(
+    name, strategy, data_dir, tmp_path, free_port
+):
     config = equivalence.config_of(name, data_dir)
     config.train.strategy = strategy
     expected, state = run(name, data_dir)
-    assert_same(two_processes(tmp_path / "anew", {name: config})[name], expected)
+    assert_same(two_processes(tmp_path / "anew", free_port(), {name: config})[name], expected)
     # What two processes saved is restored on one device.
     saved = Checkpoints(tmp_path / "anew" / name).restore(state)
     assert saved is not None
@@ -173,8 +161,9 @@ def test_two_processes_are_one_and_go_on_from_its_checkpoint(name, strategy, dat
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
     # What eight devices saved is restored by two processes, which go on as one device does.
     eight = parallel.DataParallel(EIGHT)
-    Checkpoints(tmp_path / "saved" / name).save(equivalence.STEPS, eight.replicate(state))
-    found = two_processes(tmp_path / "on", {name: config}, start=tmp_path / "saved")[name]
+    start = tmp_path / "saved"
+    Checkpoints(start / name).save(equivalence.STEPS, eight.replicate(state))
+    found = two_processes(tmp_path / "on", free_port(), {name: config}, start)[name]
     further, _ = equivalence.run(config_on_one(config), parallel.DataParallel(ONE), state=state)
     np.testing.assert_allclose(found["loss"], further["loss"], rtol=1e-5)
 

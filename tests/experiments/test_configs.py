@@ -6,7 +6,7 @@ import pytest
 
 from experiments import build, workdir
 from experiments.configs import celeb_a, mnist, synthetic_faces
-from jmvae_jax import parallel, training
+from jmvae_jax import parallel
 from jmvae_jax.training import schedules
 from jmvae_jax.training.checkpoints import Checkpoints
 
@@ -27,15 +27,7 @@ def test_every_variant_builds_and_traces(variant, smoke):
     state = jax.eval_shape(lambda: build.initial_state(config, experiment))
     stored = {"image": jnp.zeros((1000, 28, 28, 1), jnp.uint8), "label": jnp.zeros(1000, int)}
     stored = {name: stored[name] for name in config.modalities}
-    step = training.make_train_step(
-        experiment.update(),
-        key=jax.random.key(0),
-        batch_size=config.train.batch_size,
-        transforms=experiment.transforms,
-        weights=experiment.weights,
-        learning_rate=experiment.learning_rate,
-        axis_name=parallel.AXIS,
-    )
+    step = build.build_step(config, experiment, jax.random.key(0))
     batch = {name: values[: config.train.batch_size] for name, values in stored.items()}
     compiled = parallel.DataParallel(tuple(jax.devices()[:1])).compile(step)
     after, metrics = jax.eval_shape(compiled, state, batch)
@@ -69,15 +61,7 @@ def test_every_variant_of_faces_builds_and_traces(variant):
         "image": jax.ShapeDtypeStruct((size, 64, 64, 3), jnp.uint8),
         "attributes": jax.ShapeDtypeStruct((size, 40), jnp.int8),
     }
-    step = training.make_train_step(
-        experiment.update(),
-        key=jax.random.key(0),
-        batch_size=size,
-        transforms=experiment.transforms,
-        weights=experiment.weights,
-        learning_rate=experiment.learning_rate,
-        axis_name=parallel.AXIS,
-    )
+    step = build.build_step(config, experiment, jax.random.key(0))
     batch = {name: stored[name] for name in config.modalities}
     compiled = parallel.DataParallel(tuple(jax.devices()[:1])).compile(step)
     after, metrics = jax.eval_shape(compiled, state, batch)

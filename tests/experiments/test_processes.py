@@ -3,7 +3,6 @@
 import pathlib
 import re
 import signal
-import socket
 import time
 
 import pytest
@@ -51,14 +50,8 @@ def test_without_flags_a_process_is_alone():
     processes.join()
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture
-def pair(command, tmp_path):
+def pair(command, tmp_path, free_port):
     """Two processes that train in one folder; afterwards none of them is left."""
     address, running = f"127.0.0.1:{free_port()}", []
     for number in range(2):
