@@ -13,7 +13,7 @@ import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -27,6 +27,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
+from benchmarks.measure import grid
 from benchmarks.prediction import (
     BFLOAT16,
     CLUSTER,
@@ -40,14 +41,13 @@ from benchmarks.prediction import (
     weak_efficiency,
 )
 from benchmarks.programs import collectives
-from benchmarks.shapes import Problem, kernels
+from benchmarks.shapes import EXAMPLES, Problem, kernels, problem
 from experiments import cli
 from experiments.configs import celeb_a, mnist
 from jmvae_jax.evaluation import standard_queries
 
 _SECTIONS = flags.DEFINE_list("sections", None, "Which tables; all by default.")
 
-EXAMPLES = {"mnist": 60_000, "celeb_a": 162_770}
 FEW = 8
 """Rows of a device where only shapes that do not depend on them are read."""
 
@@ -57,16 +57,6 @@ STEPS = (("mnist", "jmvae_kl"), ("celeb_a", "jmvae_kl"), ("celeb_a", "jmvae_gan"
 COUNTS = tuple(2**power for power in range(9))
 WEAK = {"mnist": 100, "celeb_a": 128}
 STRONG = (128, 4096)
-
-
-@functools.cache
-def problem(data: str, variant: str, **changes: Any) -> Problem:
-    """`celeb_a`, `jmvae_kl`, and changes of `model` (norm) or `train` (precision, remat, ...)."""
-    config = (mnist if data == "mnist" else celeb_a).get_config(variant)
-    for key, value in changes.items():
-        section = config.model if key in config.model else config.train
-        section[key] = value
-    return Problem(config, EXAMPLES[data])
 
 
 @functools.cache
@@ -85,12 +75,6 @@ def kept(of: Problem, rows: int) -> int:
 def slope(function: Callable[[int], float]) -> float:
     """What one more example adds."""
     return (function(2 * FEW) - function(FEW)) / FEW
-
-
-def grid(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    rows = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
-    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in rows)
 
 
 def mega(value: float, digits: int = 1) -> str:

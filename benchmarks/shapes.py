@@ -15,8 +15,12 @@ from ml_collections import ConfigDict
 from benchmarks import arithmetic
 from benchmarks.arithmetic import Work
 from experiments import build
+from experiments.configs import celeb_a, mnist
 from jmvae_jax import parallel
 from jmvae_jax.data.pipeline import Epoch
+
+EXAMPLES = {"mnist": 60_000, "celeb_a": 162_770}
+"""Rows of the training splits."""
 
 _STORED = {
     "binarize": np.uint8,
@@ -118,6 +122,16 @@ class Problem:
         dispatch: Any = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
         order, steps = (jax.ShapeDtypeStruct(s, np.int32) for s in ((self.num_examples,), ()))
         return dispatch.lower(state, tally, Epoch(self.stored(), {}, order), steps).compile()
+
+
+@functools.cache
+def problem(data: str, variant: str, **changes: Any) -> Problem:
+    """`celeb_a`, `jmvae_kl`, and changes of `model` (norm) or `train` (precision, remat, ...)."""
+    config = (mnist if data == "mnist" else celeb_a).get_config(variant)
+    for key, value in changes.items():
+        section = config.model if key in config.model else config.train
+        section[key] = value
+    return Problem(config, EXAMPLES[data])
 
 
 def _with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:

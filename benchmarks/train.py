@@ -13,17 +13,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import jax
-import jax.numpy as jnp
 from absl import flags
 
+from benchmarks import measure
 from experiments import cli
-from jmvae_jax import parallel
 from jmvae_jax.training import metrics
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Of the training.", 1)
@@ -31,21 +28,6 @@ _EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each repeat.", 1)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Pairs of measurements.", 1)
 
 MFLOP_AN_EXAMPLE = 16.70
-SIZES = (512, 1024, 2048, 4096)
-
-
-def matrix_rate() -> float:
-    """Best rate of a square float32 matrix product over `SIZES`, in GFLOP/s."""
-    product = parallel.jit(jnp.matmul)
-    best = 0.0
-    for size in SIZES:
-        values = jax.random.normal(jax.random.key(size), (size, size))
-        product(values, values).block_until_ready()
-        for _ in range(5):
-            started = time.perf_counter()
-            product(values, values).block_until_ready()
-            best = max(best, 2 * size**3 / (time.perf_counter() - started) / 1e9)
-    return best
 
 
 def training_rate() -> tuple[float, float]:
@@ -75,9 +57,9 @@ def main() -> None:
     ratios = []
     print("matrix GFLOP/s   examples/s (whole)   examples/s (median row)   ratio (whole)")
     for _ in range(_REPEATS.value):
-        before = matrix_rate()
+        before = measure.matrix_rate() / 1e9
         whole, row = training_rate()
-        rate = max(before, matrix_rate())
+        rate = max(before, measure.matrix_rate() / 1e9)
         ratios.append(whole * MFLOP_AN_EXAMPLE / 1e3 / rate)
         print(f"{rate:14.1f}   {whole:18.0f}   {row:23.0f}   {ratios[-1]:13.3f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.3f} at batch {_BATCH_SIZE.value}")

@@ -191,6 +191,9 @@ def replicate(tree: Any) -> Any:
 def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function whose results belong to rows, and spreads them over devices.
 
+    It multiplies in full float32 also where the backend would round the operands (an NVIDIA GPU to
+    TF32, a TPU to bfloat16), so that an evaluation does not depend on the machine.
+
     Args:
       function: `function(variables, rows, **static)`: arrays of `rows` and of the result have the
         rows as their first axis, and a row of the result depends on that row alone.
@@ -214,6 +217,7 @@ def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
         )
 
     @functools.wraps(function)
+    @jax.default_matmul_precision("highest")
     def spread(variables: Any, rows: Any, **static: Any) -> Any:
         mesh, options = _mesh_of(variables), tuple(static.items())
         if mesh is None:

@@ -72,6 +72,20 @@ def test_a_function_by_rows_can_be_part_of_a_larger_program():
     assert compiled(jnp.asarray(3.0), jnp.ones(5))["found"].shape == (5,)
 
 
+def test_rows_are_multiplied_in_full_float32():
+    """An accelerator's default rounds the operands, and each kind of accelerator otherwise."""
+    traced = []
+
+    @parallel.by_rows
+    def product(variables, rows):
+        traced.append(str(jax.make_jaxpr(jnp.dot)(rows, variables)))
+        return rows @ variables
+
+    product(jnp.ones((3, 2)), jnp.ones((4, 3)))
+    assert "HIGHEST" in traced[0]
+    assert "HIGHEST" not in str(jax.make_jaxpr(jnp.dot)(jnp.ones((4, 3)), jnp.ones((3, 2))))
+
+
 def test_alone_a_process_agrees_with_itself():
     vote = parallel.Vote()
     assert [vote(number) for number in (0, 15, 0)] == [0, 15, 0]

@@ -105,7 +105,7 @@ def batch_of(model: jm.MultimodalModel, rows: int = ROWS, seed: int = 0) -> dict
 
 
 def variables_of(model: jm.MultimodalModel) -> Any:
-    return model.init(jax.random.key(42), batch_of(model))
+    return jax.jit(model.init)(jax.random.key(42), batch_of(model))
 
 
 PICTURE = (8, 8, 3)

@@ -164,6 +164,6 @@ def test_what_cannot_be_edited_is_named():
         edit(MIRROR, {}, images, {2: 1.0}, **KINDS)
     body = jm.MLP((3,))
     vae = jm.VAE(latent_dim=1, modalities={"image": jm.Modality((2, 1, 1), "normal", body, body)})
-    variables = vae.init(jax.random.key(0), {"image": images})
+    variables = jax.jit(vae.init)(jax.random.key(0), {"image": images})
     with pytest.raises(ValueError, match=r"cannot edit: it does not generate \['attributes'\]"):
         edit(vae, variables, images, {0: 1.0}, **KINDS)

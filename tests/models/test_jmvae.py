@@ -267,7 +267,7 @@ def own_model(**options):
 def test_a_users_joint_encoder_reads_the_dictionary(key):
     model = own_model(joint_encoder=Difference(), inference="zero")
     batch = {"a": jnp.array([[1.0, 2.0]]), "b": jnp.array([[3.0, 5.0]])}
-    variables = model.init(key, batch)
+    variables = jax.jit(model.init)(key, batch)
     assert set(variables["params"]["joint"]) == {"body"}
     q = model.apply(variables, batch, method="posterior")
     np.testing.assert_allclose(q.mean, [[-4.0, -7.0]])
@@ -284,7 +284,7 @@ def test_a_users_joint_encoder_may_give_features(key):
 
     model = own_model(joint_encoder=Side())
     batch = {name: jnp.ones((4, 2)) for name in "ab"}
-    q = model.apply(model.init(key, batch), batch, method="posterior")
+    q = model.apply(jax.jit(model.init)(key, batch), batch, method="posterior")
     assert q.batch_shape == (4,)
     assert (np.asarray(q.variance) > 0).all()
 
@@ -292,7 +292,7 @@ def test_a_users_joint_encoder_may_give_features(key):
 def test_an_encoder_may_give_mean_and_variance_itself(key):
     model = own_model(trunk=zoo.BODY)
     batch = {"a": jnp.array([[1.0, 2.0]]), "b": jnp.array([[3.0, 5.0]])}
-    variables = model.init(key, batch)
+    variables = jax.jit(model.init)(key, batch)
     q = model.apply(variables, batch, given=("a",), method="posterior")
     np.testing.assert_allclose(q.mean, [[-1.0, -2.0]])
     np.testing.assert_allclose(q.variance, [[2.0, 5.0]], rtol=1e-6)
@@ -321,7 +321,7 @@ def test_training_updates_the_statistics_of_every_network_and_evaluation_none(ke
     modality = jm.Modality((3,), "normal", decoder=body, encoder=body, branch=body)
     model = jm.JMVAE(latent_dim=2, modalities={"a": modality, "b": modality}, trunk=body)
     batch = {name: jax.random.normal(jax.random.key(i), (6, 3)) for i, name in enumerate("ab")}
-    variables = model.init(key, batch)
+    variables = jax.jit(model.init)(key, batch)
     params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
     assert set(state["batch_stats"]) == set(params)
     loss_fn = jax.jit(jm.make_loss_fn(model, jm.jmvae_kl), static_argnames="train")

@@ -96,7 +96,7 @@ def test_parameters_predicted_in_bfloat16_are_cast_before_the_distribution():
         latent_dim=3, modalities={"x": jm.Modality((3,), "normal_learned", decoder, encoder)}
     )
     batch = {"x": jax.random.normal(jax.random.key(0), (4, 3))}
-    variables = model.init(jax.random.key(1), batch)
+    variables = jax.jit(model.init)(jax.random.key(1), batch)
     q = model.apply(variables, batch, method="posterior")
     assert dtypes((q.mean, q.variance)) == {"float32"}
     assert is_rounded(q.mean)

@@ -92,7 +92,7 @@ class ScaleFirst(nn.Module):
 )
 def test_a_decoder_may_give_the_parameters_by_name(decoder, key):
     model = vae_of(decoder=decoder, likelihood="normal_learned")
-    variables = model.init(key, {"x": jnp.ones((2, 3))})
+    variables = jax.jit(model.init)(key, {"x": jnp.ones((2, 3))})
     z = jnp.array([[[1.0, 0.0], [2.0, 0.0]]])
     x = np.array([[0.5, 1.0, 3.0]])
     likelihood = model.apply(variables, z, method="decode")["x"]
@@ -109,7 +109,7 @@ def student_t(loc, raw_scale, df=4.0):
 def test_a_users_likelihood_is_scored_as_scipy_does(df, key):
     model = vae_of(likelihood=functools.partial(student_t, df=df))
     batch = {"x": jax.random.normal(jax.random.key(1), (5, 3))}
-    variables = model.init(key, batch)
+    variables = jax.jit(model.init)(key, batch)
     z = jnp.ones((5, 2))
     arrays = model.apply(variables, z, method="decode")["x"].base_dist
     found = model.apply(variables, z, method="decode")["x"].log_prob(batch["x"])
@@ -127,7 +127,7 @@ class Normed(nn.Module):
 def test_running_statistics_move_to_those_of_the_training_batch(key):
     model = vae_of(encoder=Normed())
     batch = {"x": 3.0 + jax.random.normal(jax.random.key(1), (8, 3))}
-    variables = model.init(key, batch)
+    variables = jax.jit(model.init)(key, batch)
     state = {"batch_stats": variables["batch_stats"]}
     loss_fn = jm.make_loss_fn(model, jm.elbo)
     arguments = (variables["params"], state)

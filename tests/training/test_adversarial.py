@@ -31,10 +31,10 @@ def batch():
 
 def pieces(optimizers, axis_name=None, **options):
     model, seen = zoo.pictured_jmvae(axis_name), adversary(**options)
-    variables = model.init(jax.random.key(1), batch())
-    state = training.create_adversarial_state(
-        model, variables, seen, optimizers, jax.random.key(2), batch()
-    )
+    variables = jax.jit(model.init)(jax.random.key(1), batch())
+    create = functools.partial(training.create_adversarial_state, model)
+    create = jax.jit(create, static_argnums=(1, 2))
+    state = create(variables, seen, optimizers, jax.random.key(2), batch())
     loss_fn = jm.make_loss_fn(model, jm.jmvae_kl)
     return state, training.AdversarialUpdate(model, loss_fn, seen, optimizers, axis_name)
 
@@ -151,7 +151,7 @@ def test_a_conditional_model_plays_with_what_it_is_given(kind):
     )
     seen = adversary(conditions=("attributes",), latent="uniform" if kind is jm.CVAE else "prior")
     optimizers = training.GroupOptimizers(*[optax.sgd(1e-3)] * 3)
-    variables = model.init(jax.random.key(1), batch())
+    variables = jax.jit(model.init)(jax.random.key(1), batch())
     state = training.create_adversarial_state(
         model, variables, seen, optimizers, jax.random.key(2), batch()
     )

@@ -17,7 +17,7 @@ def after_a_step(count, strategy):
     devices = parallel.DataParallel(tuple(jax.devices()[:count]), strategy)
     model, stored = zoo.pictured_jmvae(parallel.AXIS), zoo.pictured_batch(ROWS)
     optimizer = optax.adam(1e-3, eps=1e-4)
-    state = training.create_state(model.init(jax.random.key(1), stored), optimizer)
+    state = training.create_state(jax.jit(model.init)(jax.random.key(1), stored), optimizer)
     step = training.make_train_step(
         training.plain_update(jm.make_loss_fn(model, jm.jmvae_kl), optimizer, parallel.AXIS),
         key=jax.random.key(2),
@@ -54,10 +54,10 @@ def test_a_step_moves_the_statistics_and_evaluation_does_not(alone):
     model, stored = zoo.pictured_jmvae(None), zoo.pictured_batch(ROWS)
     variables = alone.variables
     assert set(variables) == {"params", "batch_stats"}
-    start = model.init(jax.random.key(1), stored)["batch_stats"]
+    start = jax.jit(model.init)(jax.random.key(1), stored)["batch_stats"]
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), start, variables["batch_stats"])
     assert all(jax.tree.leaves(moved))
-    loss_fn = jm.make_loss_fn(model, jm.jmvae_kl)
+    loss_fn = jax.jit(jm.make_loss_fn(model, jm.jmvae_kl), static_argnames="train")
     weights = {"alpha": 0.1, "beta": 1.0}
     key = jax.random.key(3)
     state = {"batch_stats": variables["batch_stats"]}

@@ -55,7 +55,7 @@ def pieces(optimizer=None, objective=jm.jmvae_kl, batch_size=ROWS, **options):
         **options,
     )
     tally = training.start_tally(loss_fn, transforms, weights, state, stored)
-    return state, step, stored, tally
+    return state, jax.jit(step), stored, tally
 
 
 def rows(stored, start=0, count=ROWS):
