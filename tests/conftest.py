@@ -72,7 +72,10 @@ def mnist_dir(tmp_path_factory, no_network):
     """A data_dir with MNIST prepared in it, shared by the tests: copy it to change it."""
     from jmvae_jax.data import load
 
-    data_dir = tmp_path_factory.mktemp("data")
+    base = tmp_path_factory.getbasetemp()
+    # The processes of one session prepare it once: who comes later waits.
+    prepared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
+    prepared.mkdir(exist_ok=True)
     for split in ("train", "test"):
-        load("mnist", split, data_dir=data_dir)
-    return data_dir
+        load("mnist", split, data_dir=prepared)
+    return shutil.copytree(prepared, tmp_path_factory.mktemp("data") / "own")

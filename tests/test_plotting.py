@@ -202,7 +202,7 @@ def imported(pytestconfig):
 
 def test_an_import_asks_for_no_other_framework_and_no_matplotlib(imported):
     assert {"jmvae_jax", "numpyro"} <= set(imported["asked"])
-    others = {"matplotlib", "tensorflow", "torch"}
+    others = {"matplotlib", "sklearn", "tensorflow", "torch"}
     assert not others & set(imported["asked"])
     assert not others & set(imported["plotting"])
     assert not others & set(imported["modules"])

@@ -7,7 +7,6 @@ where it is predicted (the tanh of JMVAE's decoder, a judge's logits).
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn import metrics
 
 MEASURES = ("accuracy", "balanced_accuracy", "average_precision")
 
@@ -39,6 +38,8 @@ def attribute_scores(
       >>> attribute_scores(wanted, np.array([[2.0], [1.0], [0.5], [-1.0]]), ["Smiling"])["Smiling"]
       {'accuracy': 0.75, 'balanced_accuracy': 0.75, 'average_precision': 1.0}
     """
+    from sklearn import metrics  # takes a second, and most runs do not need it
+
     wanted, scores = _checked(wanted, scores, len(names))
     found: dict[str, dict[str, float | None]] = {}
     for name, truth, score in zip(names, wanted.T > 0, scores.T, strict=True):

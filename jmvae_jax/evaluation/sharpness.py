@@ -1,7 +1,6 @@
 """How sharp images are: the variance of the Laplacian."""
 
 import numpy as np
-from scipy import ndimage
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness (ITU-R BT.601)."""
@@ -29,6 +28,8 @@ def sharpness(images: np.ndarray) -> np.ndarray:
       >>> sharpness(np.full((2, 8, 8, 3), 0.5))
       array([0., 0.])
     """
+    from scipy import ndimage  # slow to import
+
     images = np.asarray(images, np.float64)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or min(images.shape[1:3]) < 3:
         raise ValueError(f"images have shape {images.shape}: expected [N, H, W, 1 or 3]")
