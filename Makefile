@@ -1,5 +1,6 @@
 # `make` alone lists the targets. Everything is written inside the repository: the environment to
-# .venv, prepared data to .data (unless TFDS_DATA_DIR says otherwise), runs to runs.
+# .venv, prepared data to .data (unless TFDS_DATA_DIR says otherwise), compiled programs to .compiled
+# (unless JAX_COMPILATION_CACHE_DIR does), runs to runs.
 
 PYTHON ?= python3
 EPOCHS ?= 5
@@ -17,6 +18,7 @@ FACE_FIGURES := reconstructions attributes average_faces random_faces attribute_
 WORKERS := -n auto --maxprocesses=4 --dist loadfile
 
 export TFDS_DATA_DIR ?= $(CURDIR)/.data
+train faces bench: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train faces test test-all lint format typecheck bench clean
@@ -70,9 +72,12 @@ format: $(READY) ## Mends the format
 typecheck: $(READY) ## Checks the types
 	$(BIN)/mypy
 
-bench: $(READY) ## Measures the speed of training beside the machine's matrix products
-	$(BIN)/python benchmarks/train.py
+bench: $(READY) ## Measures training, likelihoods and start-up; PEER=PYTHON has MultiVae beside them
+	$(BIN)/python benchmarks/train.py $(if $(PEER),--peer=$(PEER))
+	$(BIN)/python benchmarks/train.py --batch_size=500 $(if $(PEER),--peer=$(PEER))
+	$(BIN)/python benchmarks/likelihood.py $(if $(PEER),--peer=$(PEER))
+	$(BIN)/python benchmarks/startup.py
 
 clean: ## Removes the environment and caches; runs and prepared data stay
-	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .compiled *.egg-info .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,9 @@
 """What a machine can do at best, measured beside whatever is compared with it; and tables."""
 
+import json
+import pathlib
+import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,6 +43,37 @@ def best_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
         jax.block_until_ready(function())
         found.append(time.perf_counter() - started)
     return min(found)
+
+
+PEER = pathlib.Path(__file__).parent / "peers" / "multivae_jmvae.py"
+
+
+def peer(python: str, what: str, batch: int, steps: int = 300) -> float:
+    """Examples or samples a second of MultiVae, see peers/multivae_jmvae.py.
+
+    Raises:
+      CalledProcessError: it failed; what it said is on stderr.
+    """
+    words = [python, str(PEER), f"--measure={what}", f"--batch={batch}", f"--steps={steps}"]
+    said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(json.loads(said.splitlines()[-1])["per_second"])
+
+
+def shown(values: dict[str, float]) -> dict[str, float]:
+    """Prints a measurement on one line, and gives it back."""
+    print("; ".join(f"{name} {value:,.3g}" for name, value in values.items()), flush=True)
+    return values
+
+
+def medians(measured: Sequence[dict[str, float]]) -> str:
+    """A Markdown table of medians, and of the range of each."""
+    lines = []
+    for name in measured[0]:
+        values = [one[name] for one in measured]
+        shape = ",.0f" if min(values) >= 100 else ".3f"
+        low, middle, high = (format(f(values), shape) for f in (min, statistics.median, max))
+        lines.append([name, middle, f"{low} ... {high}"])
+    return grid(["", f"median of {len(measured)}", "range"], lines)
 
 
 def grid(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:

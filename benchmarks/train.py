@@ -1,18 +1,20 @@
-"""Speed of a whole training run beside the machine's best large matrix product.
+"""Speed of a whole training run, beside the machine's best matrix product and beside a peer.
 
-    python benchmarks/train.py [--batch_size=100] [--epochs=2] [--repeats=5]
+    python benchmarks/train.py [--batch_size=100] [--epochs=2] [--pairs=5] [--peer=PYTHON]
 
-Each repeat trains the paper's MNIST JMVAE-kl with data, logging and checkpoints, measures the
-matrix product before and after, and takes their ratio; the median of the ratios is printed.
-Arithmetic is counted as 16.70 MFLOP an example, whatever the program executes.
+A run is `experiments/train.py` on the paper's MNIST JMVAE-kl, with data, logging, validation and
+checkpoints; its clock starts when the first row of metrics is there (100 steps, after compilation)
+and stops when the run has ended. Each pair runs it between two measurements of the matrix product.
+Arithmetic is counted as 16.70 MFLOP an example, 15.13 with the peer's joint encoder, whatever the
+program executes. With `--peer`, the Python of an environment that has MultiVae (peers/README.md),
+its Trainer and its bare step run in turn with ours, and all have its joint encoder.
 """
 
-import itertools
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -24,45 +26,66 @@ from experiments import cli
 from jmvae_jax.training import metrics
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Of the training.", 1)
-_EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each repeat.", 1)
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Pairs of measurements.", 1)
+_EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each run.", 1)
+_PAIRS = flags.DEFINE_integer("pairs", 5, "How often everything is measured.", 1)
+_PEER = flags.DEFINE_string("peer", None, "Python that has MultiVae.")
 
-MFLOP_AN_EXAMPLE = 16.70
+MFLOP_AN_EXAMPLE = {"paper": 16.70, "peer": 15.13}
+EXAMPLES = 60_000
+PEERS_ENCODER = (
+    "--config.modalities.image.branch=()",
+    "--config.modalities.label.branch=()",
+    "--config.model.trunk=(512, 512)",
+)
 
 
-def training_rate() -> tuple[float, float]:
-    """Examples a second: over a whole run but its compilation, and the median of its rows."""
+def ours(shape: str) -> float:
+    """Examples a second of a whole run, from its first row of metrics to its end."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
+        words = [
             str(ROOT / "experiments" / "train.py"),
             f"--config={ROOT / 'experiments' / 'configs' / 'mnist.py'}:jmvae_kl",
             f"--config.train.epochs={_EPOCHS.value}",
             f"--config.train.batch_size={_BATCH_SIZE.value}",
+            *(PEERS_ENCODER if shape == "peer" else ()),
             f"--workdir={folder}",
         ]
-        subprocess.run(command, check=True, capture_output=True)
-        rows = metrics.read_rows(folder, "train")
-    # The first row holds the compilation, and every row the time of its own steps.
-    steps = [after["step"] - before["step"] for before, after in itertools.pairwise(rows)]
-    seconds = [
-        count * _BATCH_SIZE.value / row["examples_per_second"]
-        for count, row in zip(steps, rows[1:], strict=True)
-    ]
-    whole = sum(steps) * _BATCH_SIZE.value / sum(seconds)
-    return whole, statistics.median(row["examples_per_second"] for row in rows[1:])
+        with subprocess.Popen(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as run:
+            path = pathlib.Path(folder) / metrics.METRICS_FILE
+            while run.poll() is None and not (path.exists() and path.stat().st_size):
+                time.sleep(0.002)
+            started = time.perf_counter()
+            assert run.stdout is not None
+            said = [(line, time.perf_counter()) for line in run.stdout]
+        if run.returncode or not said[-1][0].startswith("finished"):
+            raise RuntimeError(f"train.py ended with status {run.returncode}")
+        first = metrics.read_rows(folder, "train")[0]["step"]
+        done = _EPOCHS.value * (EXAMPLES // _BATCH_SIZE.value) - first
+        return done * _BATCH_SIZE.value / (said[-1][1] - started)
+
+
+def pair(shape: str) -> dict[str, float]:
+    """One measurement of everything, as ratios and rates by name."""
+    matrix = measure.matrix_rate()
+    rate = ours(shape)
+    matrix = max(matrix, measure.matrix_rate())
+    found = {
+        "matrix, GFLOP/s": matrix / 1e9,
+        "examples/s": rate,
+        "of the matrix product": rate * MFLOP_AN_EXAMPLE[shape] * 1e6 / matrix,
+    }
+    for name in ("trainer", "step") if _PEER.value else ():
+        theirs = measure.peer(_PEER.value, name, _BATCH_SIZE.value)
+        found |= {f"peer's {name}, examples/s": theirs, f"over the peer's {name}": rate / theirs}
+    return found
 
 
 def main() -> None:
-    ratios = []
-    print("matrix GFLOP/s   examples/s (whole)   examples/s (median row)   ratio (whole)")
-    for _ in range(_REPEATS.value):
-        before = measure.matrix_rate() / 1e9
-        whole, row = training_rate()
-        rate = max(before, measure.matrix_rate() / 1e9)
-        ratios.append(whole * MFLOP_AN_EXAMPLE / 1e3 / rate)
-        print(f"{rate:14.1f}   {whole:18.0f}   {row:23.0f}   {ratios[-1]:13.3f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.3f} at batch {_BATCH_SIZE.value}")
+    shape = "peer" if _PEER.value else "paper"
+    pairs = [measure.shown(pair(shape)) for _ in range(_PAIRS.value)]
+    print(measure.medians(pairs))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 import difflib
 import importlib.util
 import os
+import pathlib
+import platform
 import signal
 import sys
 import textwrap
 import traceback
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +18,13 @@ from absl import flags, logging
 from flax.traverse_util import flatten_dict
 
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the whole traceback of an error.")
+
+_COMPILE_CACHE = flags.DEFINE_string(
+    "compile_cache",
+    None,
+    "Folder where compiled programs are kept, so that a machine compiles each once; '': nowhere. "
+    "JAX_COMPILATION_CACHE_DIR by default, else ~/.cache/jmvae_jax.",
+)
 
 # What bad input raises. Anything else is a defect of ours, and shows its traceback.
 ERRORS_OF_USE = (ValueError, TypeError, OSError, FloatingPointError)
@@ -36,12 +46,34 @@ def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) ->
             raise flags.Error(f"{left_over} are no flags: write --name=value")
     except (flags.Error, AttributeError, KeyError, *ERRORS_OF_USE) as error:
         _exit(_flag_words(error, argv[1:]), 2, "--traceback" in argv)
+    _keep_programs()
     try:
         sys.exit(main() or 0)
     except ERRORS_OF_USE as error:
         _exit(str(error), 1, _TRACEBACK.value)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _keep_programs() -> None:
+    """Tells JAX where compiled programs are kept."""
+    folder = _COMPILE_CACHE.value
+    if folder is None:
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or _own_cache()
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _own_cache() -> str:
+    """A folder for this kind of processor: another's programs may not run here."""
+    about = pathlib.Path("/proc/cpuinfo")
+    words = about.read_text().split("\n\n")[0] if about.exists() else platform.processor()
+    kind = [
+        line for line in words.splitlines() if line.startswith(("flags", "Features", "model n"))
+    ]
+    key = f"{platform.machine()}_{zlib.crc32(repr(kind).encode()):08x}"
+    return str(pathlib.Path("~/.cache/jmvae_jax").expanduser() / key)
 
 
 def _exit(words: str, status: int, show: bool) -> None:

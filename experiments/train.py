@@ -6,6 +6,7 @@ Any key of the configuration can be set: `--config.train.epochs=20`. The same co
 from the newest whole checkpoint in DIR.
 """
 
+import dataclasses
 import functools
 import pathlib
 import signal
@@ -28,6 +29,12 @@ from jmvae_jax.training.checkpoints import Checkpoints
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configuration, :VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_PROFILE_STEPS = flags.DEFINE_list(
+    "profile_steps",
+    [],
+    "FIRST,LAST: a trace (jax.profiler) of the steps between, for TensorBoard's profile plugin "
+    "or Perfetto; in WORKDIR/plugins/profile.",
+)
 flags.mark_flag_as_required("config")
 
 Log = metrics.RunLog | metrics.NoLog
@@ -93,6 +100,7 @@ def train(
     config: ConfigDict, folder: pathlib.Path, stop: StopRequest
 ) -> tuple[training.TrainState, bool]:
     """The whole run: build, restore, train. The last state, and whether it is the end."""
+    profile = profile_steps()
     stored = build.load_split(config, config.data.train_split)
     statistics = build.load_statistics(config)
     experiment = build.build(config, len(stored.pop("index")), statistics)
@@ -113,7 +121,7 @@ def train(
     try:
         state = training.train(
             state,
-            plan=build.build_plan(config, experiment),
+            plan=dataclasses.replace(build.build_plan(config, experiment), profile=profile),
             dispatch=build.compile_dispatch(config, experiment, devices, step_key),
             epochs=training.resident_epochs(stored, {}, order_key, devices),
             tally=tally,
@@ -123,10 +131,26 @@ def train(
             validate=functools.partial(validation, log=log),
             stop=stop,
             progress=parallel.is_first(),
+            profile_dir=folder if parallel.is_first() else None,
         )
         return state, int(state.step) == experiment.num_steps
     finally:
         log.close()
+
+
+def profile_steps() -> tuple[int, int] | None:
+    """The steps that are to be traced.
+
+    Raises:
+      ValueError: they are not two whole numbers, the second larger.
+    """
+    words = _PROFILE_STEPS.value
+    if not words:
+        return None
+    numbers = [int(word) for word in words if word.isdigit()]
+    if len(numbers) != 2 or len(words) != 2 or numbers[0] >= numbers[1]:
+        raise ValueError(f"profile_steps={','.join(words)!r}: expected FIRST,LAST, say 10,20")
+    return numbers[0], numbers[1]
 
 
 def first_state(

@@ -1,6 +1,7 @@
 """The loop: dispatch steps, read the metrics of the last interval while the next one runs."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +37,7 @@ class Plan:
       validate_every: steps between validations, 0: at the end only.
       checkpoint_every: steps between checkpoints, 0: at the end only.
       steps_per_dispatch: steps that the device runs without a word from the host.
+      profile: the steps after which a trace begins and ends, or None.
     """
 
     num_steps: int
@@ -45,6 +47,7 @@ class Plan:
     validate_every: int = 0
     checkpoint_every: int = 0
     steps_per_dispatch: int = 20
+    profile: tuple[int, int] | None = None
 
     def validates(self, step: int) -> bool:
         return self._falls(step, self.validate_every)
@@ -61,7 +64,8 @@ class Plan:
         """The end of the dispatch that begins after `step`."""
         periods = [self.steps_per_dispatch, self.steps_per_epoch, self.log_every]
         periods += [self.validate_every, self.checkpoint_every]
-        return min(self.num_steps, *(step - step % every + every for every in periods if every))
+        ends = [step - step % every + every for every in periods if every]
+        return min(self.num_steps, *ends, *(end for end in self.profile or () if end > step))
 
     def _falls(self, step: int, every: int) -> bool:
         return step == self.num_steps or bool(every and step % every == 0)
@@ -101,6 +105,7 @@ def train(
     validate: Validate | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
+    profile_dir: str | os.PathLike[str] | None = None,
 ) -> TrainState:
     """Trains from `state.step` to `plan.num_steps`, or until `stop()`, and saves the last state.
 
@@ -117,6 +122,8 @@ def train(
       stop: asked after every dispatch; true: save and return. Processes must agree on the
         answer, see `parallel.Vote`.
       progress: shows a bar with examples per second and the time left.
+      profile_dir: where the trace of `plan.profile` goes, for TensorBoard or Perfetto; None: no
+        trace.
 
     Returns:
       The last state, on one device's worth of arrays.
@@ -137,6 +144,7 @@ def train(
         dynamic_ncols=True,
     )
     interval = _Interval(plan, devices, log, bar, first)
+    trace = _Trace(plan, profile_dir)
     step, epoch_number, epoch = first, -1, None
     with bar:
         while step < plan.num_steps:
@@ -144,10 +152,12 @@ def train(
                 epoch_number = step // plan.steps_per_epoch
                 epoch = epochs(epoch_number)
             end = plan.next_stop(step)
+            trace.begin(step, tally)
             placed, tally = dispatch(placed, tally, epoch, devices.place(np.int32(end - step)))
             step = end
             interval.read()
             stopping = stop()
+            trace.end(step, tally, stopping)
             if stopping or plan.logs(step):
                 interval.end(step, tally)
                 tally = devices.place(empty)
@@ -164,6 +174,26 @@ def train(
             if stopping:
                 break
     return devices.fetch(placed)
+
+
+class _Trace:
+    """The profile of some steps, if one is asked for."""
+
+    def __init__(self, plan: Plan, folder: str | os.PathLike[str] | None):
+        self.steps = plan.profile if folder is not None else None
+        self.last, self.folder, self.running = plan.num_steps, folder, False
+
+    def begin(self, step: int, tally: Tally) -> None:
+        if self.steps is not None and step == self.steps[0]:
+            jax.block_until_ready(tally)  # what was dispatched before is no part of it
+            jax.profiler.start_trace(os.fspath(self.folder or ""))
+            self.running = True
+
+    def end(self, step: int, tally: Tally, stopping: bool) -> None:
+        if self.running and (stopping or step in (*(self.steps or ()), self.last)):
+            jax.block_until_ready(tally)
+            jax.profiler.stop_trace()
+            self.running = False
 
 
 class _Interval:

@@ -49,8 +49,9 @@ def one_paragraph(process, status):
 
 
 def test_train_evaluate_generate_and_load(command, tmp_path):
-    trained = command("train", SMOKE, f"--workdir={tmp_path / 'run'}")
+    trained = command("train", SMOKE, "--profile_steps=5,8", f"--workdir={tmp_path / 'run'}")
     assert trained.returncode == 0, trained.stderr
+    assert list((tmp_path / "run" / "plugins" / "profile").rglob("*.xplane.pb"))
     rows = read_rows(tmp_path / "run", "train")
     assert all(set(row) == TRAIN_KEYS for row in rows)
     assert rows[-1]["loss"] < rows[0]["loss"]
@@ -72,8 +73,10 @@ def test_train_evaluate_generate_and_load(command, tmp_path):
     assert 0 <= results["accuracy"]["label"] <= 1
 
     picture = tmp_path / "digits.png"
-    drawn = command("generate", f"--workdir={tmp_path / 'run'}", f"--out={picture}")
+    cache = f"--compile_cache={tmp_path / 'compiled'}"
+    drawn = command("generate", f"--workdir={tmp_path / 'run'}", f"--out={picture}", cache)
     assert drawn.returncode == 0, drawn.stderr
+    assert list((tmp_path / "compiled").iterdir())
     with Image.open(picture) as image:
         assert min(image.size) > 300
 
@@ -173,6 +176,7 @@ def test_an_unknown_key_names_the_nearest(command, tmp_path):
         ([SMOKE, "--config.data.train_split=trian"], 1, "train (60000 examples)"),
         ([SMOKE, "--config.data.validation_split=tset"], 1, "test (10000 examples)"),
         ([SMOKE, "--config.modalities.label.shape=(5,)"], 1, "labels from 0 to 9"),
+        ([SMOKE, "--profile_steps=20,10"], 1, "expected FIRST,LAST"),
         ([SMOKE, "epochs=3"], 2, "epochs=3"),
     ],
 )

@@ -222,7 +222,7 @@ def on_devices(count, strategy):
     return jax.device_get(devices.fetch(devices.compile(sharded)(*placed)))
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("strategy", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_a_step_on_four_devices_is_that_on_one(strategy):
     (alone, first), (together, second) = on_devices(1, "jit"), on_devices(4, strategy)
     for part in ("params", "model_state", "adversary"):

@@ -40,7 +40,7 @@ def alone():
     return after_a_step(1, "jit")
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("strategy", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_a_step_on_four_devices_is_that_on_one(alone, strategy):
     together = after_a_step(4, strategy)
     for part in ("params", "model_state"):

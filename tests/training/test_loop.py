@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ PLAN = training.Plan(
 )
 
 
-def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=None, validate=None):
+def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=None, **options):
     """Trains a VAE on random bytes, from the newest checkpoint in `workdir` if there is one."""
     model = jm.VAE(latent_dim=2, modalities=zoo.some("image"))
     optimizer = optax.adam(learning_rate)
@@ -55,9 +57,9 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
             devices=devices,
             log=log,
             checkpoints=checkpoints,
-            validate=validate,
             stop=stop,
             progress=False,
+            **options,
         )
     finally:
         log.close()
@@ -74,6 +76,17 @@ def test_a_run_that_was_stopped_ends_as_the_unbroken_one_to_the_last_bit(tmp_pat
     part = run(tmp_path / "broken", stop=lambda: next(calls))
     assert 0 < int(part.step) < 20
     same(run(tmp_path / "broken"), whole)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_trace_of_some_steps_changes_nothing_else(stop, tmp_path):
+    plan = dataclasses.replace(PLAN, profile=(6, 9))
+    assert [plan.next_stop(step) for step in (0, 5, 6, 9)] == [3, 6, 8, 10]
+    calls = iter([False] * 4 + [stop] + [False] * 20)
+    found = run(tmp_path, plan=plan, stop=lambda: next(calls), profile_dir=tmp_path / "traced")
+    assert int(found.step) == (8 if stop else 20)
+    assert list((tmp_path / "traced").rglob("*.xplane.pb"))
+    same(run(tmp_path), run(tmp_path / "whole"))
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path):
@@ -139,7 +152,7 @@ def test_stops_are_a_function_of_the_step_alone():
     assert all(plan.next_stop(s - 1) == s for s in stops)
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("strategy", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_the_number_of_devices_does_not_change_what_is_learned(tmp_path, strategy):
     one = run(tmp_path / "one")
     four = run(tmp_path / "four", devices=parallel.DataParallel(tuple(jax.devices()[:4]), strategy))
