@@ -37,10 +37,8 @@ def test_three_modalities_train_for_two_epochs(masked):
     mask = {"sound": np.arange(n) % 3 > 0} if masked else None
     if masked:
         data["sound"][~mask["sound"]] = np.nan
-    params, optimizer = (
-        jax.jit(model.init)(jax.random.key(0), data, mask)["params"],
-        optax.adam(1e-2),
-    )
+    params = jax.jit(model.init)(jax.random.key(0), data, mask)["params"]
+    optimizer = optax.adam(1e-2)
     gradient = jax.jit(jax.value_and_grad(jm.make_loss_fn(model, jm.jmvae_kl), has_aux=True))
     opt_state, losses = optimizer.init(params), []
     for step, rows in enumerate(np.tile(np.arange(n).reshape(-1, 16), (2, 1))):
