@@ -180,17 +180,17 @@ class _Trace:
     """The profile of some steps, if one is asked for."""
 
     def __init__(self, plan: Plan, folder: str | os.PathLike[str] | None):
-        self.steps = plan.profile if folder is not None else None
-        self.last, self.folder, self.running = plan.num_steps, folder, False
+        self.first, self.last = plan.profile or (-1, -1)
+        self.num_steps, self.folder, self.running = plan.num_steps, folder, False
 
     def begin(self, step: int, tally: Tally) -> None:
-        if self.steps is not None and step == self.steps[0]:
+        if self.folder is not None and step == self.first:
             jax.block_until_ready(tally)  # what was dispatched before is no part of it
-            jax.profiler.start_trace(os.fspath(self.folder or ""))
+            jax.profiler.start_trace(os.fspath(self.folder))
             self.running = True
 
     def end(self, step: int, tally: Tally, stopping: bool) -> None:
-        if self.running and (stopping or step in (*(self.steps or ()), self.last)):
+        if self.running and (stopping or step in (self.last, self.num_steps)):
             jax.block_until_ready(tally)
             jax.profiler.stop_trace()
             self.running = False
