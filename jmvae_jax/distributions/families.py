@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution, constraints
 
+from jmvae_jax.distributions.sampling import unpack
 from jmvae_jax.types import Array, Key
 
 Family = Callable[..., Distribution]
@@ -198,6 +199,38 @@ def predicted_parameters(family: Family) -> tuple[str, ...]:
     return names
 
 
+class FlatEvent(dist.Independent):
+    """Independent values, whose densities are summed along one axis instead of several.
+
+    The sum is the same; XLA's code for a CPU takes up to eight times as long over `[28, 28, 1]`
+    as over `[784]`. The parameters are flattened, not the densities: a reshape in between would be
+    moved out of the way again.
+    """
+
+    def log_prob(self, value: Array) -> Array:
+        ndim = self.reinterpreted_batch_ndims
+        arrays, build = unpack(self.base_dist)
+
+        def flat(values: Array) -> Array:
+            return values.reshape(*values.shape[: values.ndim - ndim], -1)
+
+        elements = build({name: flat(values) for name, values in arrays.items()})
+        log_prob: Array = elements.log_prob(flat(jnp.asarray(value))).sum(axis=-1)
+        return log_prob
+
+
 def as_event(distribution: Distribution, ndim: int) -> Distribution:
     """The same distribution with its last `ndim` axes as one event."""
-    return distribution.to_event(ndim - distribution.event_dim)
+    extra = ndim - distribution.event_dim
+    if extra > 1 and _is_elementwise(distribution):
+        return FlatEvent(distribution, extra)
+    return distribution.to_event(extra)
+
+
+def _is_elementwise(distribution: Distribution) -> bool:
+    """Whether every parameter is one number for each value, and nothing else describes it."""
+    try:
+        arrays, _ = unpack(distribution)
+    except ValueError:
+        return False
+    return all(values.shape == distribution.batch_shape for values in arrays.values())
