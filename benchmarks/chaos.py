@@ -38,7 +38,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import build, cli, workdir
+from experiments import build, cli, inputs, workdir
 from jmvae_jax.training import metrics
 from jmvae_jax.training.checkpoints import Checkpoints
 
@@ -258,9 +258,9 @@ def train_flags(epochs: int) -> list[str]:
     """Flags of train.py: the configuration that was asked for, with many short epochs."""
     config, flag = flags.FLAGS.config, flags.FLAGS["config"]
     # The data are prepared here, so that no start has to.
-    build.load_statistics(config)
-    build.load_split(config, config.data.validation_split)
-    examples = len(build.load_split(config, config.data.train_split)["index"])
+    inputs.load_statistics(config)
+    inputs.load_split(config, config.data.validation_split)
+    examples = len(inputs.load_split(config, config.data.train_split)["index"])
     if config.data.train_split == "train":
         config.data.train_split = f"train[:{min(EXAMPLES, examples)}]"
     return [

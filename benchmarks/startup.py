@@ -25,8 +25,8 @@ STARTED = "STARTUP_BEGAN"
 """Variable with the time at which the process was asked for."""
 
 PARTS = {
-    "build.load_split": "data",
-    "build.load_statistics": "data",
+    "inputs.load_split": "data",
+    "inputs.load_statistics": "data",
     "build.build": "model, objective, optimiser",
     "build.initial_state": "initial state",
     "checkpoints.Checkpoints.restore": "restore",

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 import jmvae_jax as jm
@@ -93,7 +92,7 @@ def build(
 ) -> Experiment:
     """The experiment of a configuration, for a training split of `num_examples`.
 
-    `statistics` are those of `load_statistics`.
+    `statistics` are those of `inputs.load_statistics`.
 
     Raises:
       ValueError: a value that is not known or out of range, by its key.
@@ -152,11 +151,15 @@ def build_step(config: ConfigDict, experiment: Experiment, key: jax.Array) -> Tr
 
 
 def compile_dispatch(
-    config: ConfigDict, experiment: Experiment, devices: parallel.DataParallel, key: jax.Array
+    config: ConfigDict,
+    experiment: Experiment,
+    devices: parallel.DataParallel,
+    key: jax.Array,
+    streamed: bool = False,
 ) -> Callable[..., Any]:
     """The compiled steps of a run, see `training.make_dispatch`."""
     step = build_step(config, experiment, key)
-    return training.make_dispatch(step, config.train.batch_size, devices)
+    return training.make_dispatch(step, config.train.batch_size, devices, streamed)
 
 
 def initial_state(config: ConfigDict, experiment: Experiment) -> TrainState:
@@ -184,67 +187,6 @@ def initial_state(config: ConfigDict, experiment: Experiment) -> TrainState:
     return parallel.jit(create)()
 
 
-def places(config: ConfigDict) -> dict[str, Any]:
-    """Where the configuration's data set comes from: arguments of the data room's functions."""
-    return {name: config.data[name] for name in ("data_dir", "manual_dir", "download")}
-
-
-def load_arrays(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
-    """Everything that is stored of a split of the configuration's data set, with `index`."""
-    return data.load(config.data.dataset, split, **places(config))
-
-
-def load_statistics(config: ConfigDict) -> Statistics:
-    """What the configuration's run keeps of its data set, by name.
-
-    The mean and deviation of each modality that is standardised, and the names of attributes.
-    """
-    found: dict[str, np.ndarray] = {}
-    for name, entry in config.modalities.items():
-        if entry.transform == "standardize":
-            moments = data.pixel_statistics(config.data.dataset, **places(config))
-            found |= {f"{name}/{moment}": values for moment, values in moments.items()}
-    if "attributes" in config.modalities:
-        described = data.metadata(config.data.dataset, **places(config))
-        found |= {
-            key: np.array(described[key]) for key in ("attributes", "visible") if key in described
-        }
-    return found
-
-
-def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
-    """Stored arrays of the configuration's modalities, with `index`.
-
-    Raises:
-      ValueError: the data set lacks a modality of the configuration, or has other shapes.
-    """
-    arrays = load_arrays(config, split)
-    lacking = sorted(set(config.modalities) - set(arrays))
-    if lacking:
-        raise ValueError(
-            f"modalities {lacking} are not in {config.data.dataset}: it has "
-            f"{sorted(set(arrays) - {'index'})}"
-        )
-    for name, entry in config.modalities.items():
-        _check_stored(name, entry, arrays[name])
-    return {name: arrays[name] for name in (*config.modalities, "index")}
-
-
-def _check_stored(name: str, entry: ConfigDict, values: np.ndarray) -> None:
-    """Raises ValueError where stored values do not fit the modality's shape."""
-    labels = entry.transform == "one_hot"
-    expected = () if labels else tuple(entry.shape)
-    if values.shape[1:] != expected:
-        raise ValueError(
-            f"modalities.{name}.shape={tuple(entry.shape)}: the data set has {values.shape[1:]}"
-        )
-    if labels and not 0 <= values.min() <= values.max() < entry.shape[-1]:
-        raise ValueError(
-            f"modalities.{name}.shape={tuple(entry.shape)}: the data set has labels from "
-            f"{values.min()} to {values.max()}"
-        )
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A trained model, as `load_run` gives it back.
@@ -256,7 +198,7 @@ class Run:
       state: the whole training state.
       config: the run's configuration.
       transforms, showing: as in `Experiment`.
-      statistics: what it keeps of its data set, see `load_statistics`.
+      statistics: what it keeps of its data set, see `inputs.load_statistics`.
     """
 
     model: jm.MultimodalModel

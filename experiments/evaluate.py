@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 from absl import flags
 
-from experiments import build, cli, processes, scores, workdir
+from experiments import build, cli, inputs, processes, scores, workdir
 from experiments.coherence import check_judgeable, coherence
 from experiments.judge import TrainedJudge, load_judge
 from experiments.models import describe_likelihoods
@@ -101,7 +101,7 @@ def coherence_lines(found: Mapping[str, Any]) -> list[str]:
 
 def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     """The results of a run, which are written only when all of them are there."""
-    stored = build.load_split(run.config, _SPLIT.value)
+    stored = inputs.load_split(run.config, _SPLIT.value)
     available = len(stored["index"])
     wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
     if wanted > available:
@@ -130,7 +130,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     if attributes:
         results["attributes"] = attributes
     if judge is not None:
-        every = build.load_arrays(run.config, _SPLIT.value)
+        every = inputs.load_arrays(run.config, _SPLIT.value)
         results["num_images"] = _NUM_IMAGES.value
         results["coherence"] = coherence(run, judge, every, predicted, _NUM_IMAGES.value)
     results["seconds"] = round(time.perf_counter() - started, 1)
@@ -144,7 +144,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
 
 def judge_of(run: build.Run) -> TrainedJudge:
     """The judge of a run's data set; where it has to be trained, one process does."""
-    place = {"dataset": run.config.data.dataset, **build.places(run.config)}
+    place = {"dataset": run.config.data.dataset, **inputs.places(run.config)}
     judge = load_judge(**place) if parallel.is_first() else None
     parallel.meet("judge")
     return judge or load_judge(**place)

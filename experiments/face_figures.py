@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 import jmvae_jax as jm
-from experiments import build, pictures, scores
+from experiments import build, inputs, pictures, scores
 from jmvae_jax import data, distributions, evaluation, plotting
 from jmvae_jax.models.base import call_method
 
@@ -137,7 +137,7 @@ class Faces:
 
     def examples(self) -> dict[str, jax.Array]:
         """The first examples of the split, as the model reads them."""
-        stored = build.load_split(self.run.config, self.split)
+        stored = inputs.load_split(self.run.config, self.split)
         first = {name: values[: self.count] for name, values in stored.items()}
         return data.evaluation_batch(self.run.transforms, first)[0]
 

@@ -28,7 +28,7 @@ import numpy as np
 from absl import flags
 
 import jmvae_jax as jm
-from experiments import build, cli, face_figures, pictures, scores, workdir
+from experiments import build, cli, face_figures, inputs, pictures, scores, workdir
 from jmvae_jax import data, evaluation, plotting
 
 _FIGURE = flags.DEFINE_string("figure", None, "Which figure.", required=True)
@@ -51,7 +51,7 @@ def image_of(run: build.Run) -> str:
 
 def first_examples(run: build.Run, count: int) -> dict[str, np.ndarray]:
     """The first stored examples of the split."""
-    stored = build.load_arrays(run.config, _SPLIT.value)
+    stored = inputs.load_arrays(run.config, _SPLIT.value)
     return {name: values[: _NUM_EXAMPLES.value or count] for name, values in stored.items()}
 
 

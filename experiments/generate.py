@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 from absl import flags
 
-from experiments import build, cli, pictures, processes, workdir
+from experiments import build, cli, inputs, pictures, processes, workdir
 from jmvae_jax import data, parallel, plotting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
@@ -45,7 +45,7 @@ def main() -> None:
         )
     batch: Mapping[str, Any] = {}
     if given and not pictures.is_one_label(run.model, given):
-        stored = build.load_split(run.config, _SPLIT.value)
+        stored = inputs.load_split(run.config, _SPLIT.value)
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)
     key = jax.random.key(_SEED.value)

@@ -42,6 +42,9 @@ def check_config(config: ConfigDict) -> None:
         )
     if config.model.latent_dim < 1:
         raise ValueError(f"model.latent_dim={config.model.latent_dim}: expected at least 1")
+    for name in ("workers", "blocks_ahead"):
+        if config.data[name] < 1:
+            raise ValueError(f"data.{name}={config.data[name]}: expected at least 1")
 
 
 def limit_norm(limit: float) -> optax.GradientTransformation:

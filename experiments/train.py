@@ -6,6 +6,7 @@ Any key of the configuration can be set: `--config.train.epochs=20`. The same co
 from the newest whole checkpoint in DIR.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -22,10 +23,12 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import accelerators, build, cli, pictures, processes, workdir
+from experiments import accelerators, build, cli, inputs, pictures, processes, workdir
+from experiments.models import Statistics
 from jmvae_jax import data, parallel, plotting, training
 from jmvae_jax.training import metrics
 from jmvae_jax.training.checkpoints import Checkpoints
+from jmvae_jax.training.feeds import Feed
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configuration, :VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -72,7 +75,7 @@ class Validation:
         self, config: ConfigDict, experiment: build.Experiment, devices: parallel.DataParallel
     ):
         self.model, self.showing, self.devices = experiment.model, experiment.showing, devices
-        self.stored = build.load_split(config, config.data.validation_split)
+        self.stored = inputs.load_split(config, config.data.validation_split)
         self.step = training.make_eval_step(
             experiment.loss_fn, experiment.transforms, experiment.weights
         )
@@ -101,9 +104,11 @@ def train(
 ) -> tuple[training.TrainState, bool]:
     """The whole run: build, restore, train. The last state, and whether it is the end."""
     profile = profile_steps()
-    stored = build.load_split(config, config.data.train_split)
-    statistics = build.load_statistics(config)
-    experiment = build.build(config, len(stored.pop("index")), statistics)
+    rows = inputs.ModalityRows(config, config.data.train_split)
+    shown = rows[[0]]
+    statistics = inputs.load_statistics(config)
+    experiment = build.build(config, len(rows), statistics)
+    plan = dataclasses.replace(build.build_plan(config, experiment), profile=profile)
     devices = parallel.data_parallel(
         config.train.batch_size,
         config.train.strategy,
@@ -113,29 +118,59 @@ def train(
     validation = Validation(config, experiment, devices)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
     state = first_state(config, experiment, checkpoints)
-    tally = experiment.start_tally(state, stored)
-    # Only now is it sure that the run can begin: until here the folder is nobody's.
-    log = begin(folder, config, statistics, int(state.step))
+    tally = experiment.start_tally(state, shown)
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
-    _print_start(config, experiment, devices, state)
-    try:
-        state = training.train(
-            state,
-            plan=dataclasses.replace(build.build_plan(config, experiment), profile=profile),
-            dispatch=build.compile_dispatch(config, experiment, devices, step_key),
-            epochs=training.resident_epochs(stored, {}, order_key, devices),
-            tally=tally,
-            devices=devices,
-            log=log,
-            checkpoints=checkpoints,
-            validate=functools.partial(validation, log=log),
-            stop=stop,
-            progress=parallel.is_first(),
-            profile_dir=folder if parallel.is_first() else None,
-        )
-        return state, int(state.step) == experiment.num_steps
-    finally:
-        log.close()
+    with open_feed(config, rows, plan, order_key, devices) as feed:
+        # Only now is it sure that the run can begin: until here the folder is nobody's.
+        log = begin(folder, config, statistics, int(state.step))
+        _print_start(config, experiment, devices, state, rows)
+        try:
+            state = training.train(
+                state,
+                plan=plan,
+                dispatch=build.compile_dispatch(
+                    config, experiment, devices, step_key, rows.streamed
+                ),
+                feed=feed,
+                tally=tally,
+                devices=devices,
+                log=log,
+                checkpoints=checkpoints,
+                validate=functools.partial(validation, log=log),
+                stop=stop,
+                progress=parallel.is_first(),
+                profile_dir=folder if parallel.is_first() else None,
+            )
+            return state, int(state.step) == experiment.num_steps
+        finally:
+            log.close()
+
+
+@contextlib.contextmanager
+def open_feed(
+    config: ConfigDict,
+    rows: inputs.ModalityRows,
+    plan: training.Plan,
+    key: jax.Array,
+    devices: parallel.DataParallel,
+) -> Iterator[Feed]:
+    """The training split on the devices, or streamed."""
+    if not rows.streamed:
+        stored = inputs.load_split(config, config.data.train_split)
+        stored.pop("index")
+        yield training.Resident(stored, {}, key, plan.batch_size, devices)
+        return
+    with training.Stream(
+        rows,
+        key,
+        plan.batch_size,
+        devices,
+        next_stop=plan.next_stop,
+        slots=plan.steps_per_dispatch,
+        ahead=config.data.blocks_ahead,
+        workers=config.data.workers,
+    ) as stream:
+        yield stream
 
 
 def profile_steps() -> tuple[int, int] | None:
@@ -171,7 +206,7 @@ def first_state(
     return state
 
 
-def begin(folder: pathlib.Path, config: ConfigDict, statistics: build.Statistics, step: int) -> Log:
+def begin(folder: pathlib.Path, config: ConfigDict, statistics: Statistics, step: int) -> Log:
     """Writes whose folder it is and opens its log; the first process does, for all."""
     if not parallel.is_first():
         return metrics.NoLog()
@@ -186,6 +221,7 @@ def _print_start(
     experiment: build.Experiment,
     devices: parallel.DataParallel,
     state: training.TrainState,
+    rows: inputs.ModalityRows,
 ) -> None:
     trained = (state.params, state.adversary)
     parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(trained))
@@ -193,7 +229,7 @@ def _print_start(
     _say(
         f"{config.variant} on {config.data.dataset}: {parameters:,} parameters, "
         f"{config.train.epochs} epochs of {experiment.steps_per_epoch} steps of "
-        f"{config.train.batch_size}\n"
+        f"{config.train.batch_size}, {'streamed' if rows.streamed else 'held on the devices'}\n"
         f"{devices.devices[0].platform}: {len(devices.devices)} device(s) ({kind}) of "
         f"{jax.process_count()} process(es), {devices.strategy}, {config.train.precision}"
     )

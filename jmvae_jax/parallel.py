@@ -102,31 +102,59 @@ class DataParallel:
         if self.strategy == "jit":
             return self.replicate(tree)
         # A program of pmap sees the devices of its own process, by a leading axis.
-        own = [d for d in self.devices if d.process_index == jax.process_index()]
-        sharding = NamedSharding(_mesh(own), _ROWS)
-        return jax.tree.map(
-            lambda x: jax.device_put(
-                np.broadcast_to(np.asarray(x), (len(own), *np.shape(x))), sharding
-            ),
-            tree,
+        count = len(self._own)
+        return self.place_shards(
+            jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
         )
+
+    def place_shards(self, tree: Any) -> Any:
+        """Arrays `[devices of this process, ...]`, to each device its own: see `compile`."""
+        devices = [d for _, d in self._own] if self.strategy == "pmap" else self.devices
+        sharding = NamedSharding(_mesh(devices), _ROWS)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+    def own_positions(self, batch_size: int) -> np.ndarray:
+        """Positions in the global batch of the rows of this process, `[its devices, b]`."""
+        rows = np.arange(batch_size).reshape(len(self.devices), -1)
+        return rows[[number for number, _ in self._own]]
+
+    @property
+    def _own(self) -> list[tuple[int, Any]]:
+        """This process's devices, with their numbers."""
+        mine = jax.process_index()
+        return [(n, d) for n, d in enumerate(self.devices) if d.process_index == mine]
 
     def fetch(self, tree: Any) -> Any:
         """This process's copy of what `place` made or a compiled step returned, on one device."""
         tree = _own(tree)
         return tree if self.strategy == "jit" else jax.tree.map(lambda x: x[0], tree)
 
-    def compile(self, step: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    def compile(
+        self,
+        step: Callable[..., Any],
+        donate: tuple[int, ...] = (),
+        shards: tuple[int, ...] = (),
+    ) -> Callable[..., Any]:
         """Compiles a step whose arguments and results were placed on every device.
 
-        The step runs on each device, knows which by `AXIS`, and gives the same on all.
+        The step runs on each device, knows which by `AXIS`, and gives the same on all. Arguments
+        with the numbers `shards` are other ones on each device, from `place_shards`.
         """
         if self.strategy == "pmap":
             some = None if len(self.devices) == jax.device_count() else list(self.devices)
             return jax.pmap(step, AXIS, devices=some, donate_argnums=donate)
-        mapped = jax.shard_map(
-            step, mesh=_mesh(self.devices), in_specs=_WHOLE, out_specs=_WHOLE, check_vma=False
-        )
+
+        def own(*args: Any) -> Any:
+            parts = [
+                jax.tree.map(lambda x: x[0], a) if n in shards else a for n, a in enumerate(args)
+            ]
+            return step(*parts)
+
+        def mapped(*args: Any) -> Any:
+            specs = tuple(_ROWS if n in shards else _WHOLE for n in range(len(args)))
+            options: Any = {"in_specs": specs, "out_specs": _WHOLE, "check_vma": False}
+            return jax.shard_map(own, mesh=_mesh(self.devices), **options)(*args)
+
         return jax.jit(mapped, donate_argnums=donate)
 
 

@@ -18,7 +18,7 @@ import optax
 from ml_collections import ConfigDict
 
 import jmvae_jax as jm
-from experiments import build
+from experiments import build, inputs
 from experiments.configs import mnist, synthetic_faces
 from jmvae_jax import data, evaluation, parallel, training
 from jmvae_jax.training.checkpoints import Checkpoints
@@ -47,9 +47,9 @@ def recorded():
 
 
 def experiment_of(config):
-    stored = build.load_split(config, config.data.train_split)
+    stored = inputs.load_split(config, config.data.train_split)
     count = len(stored.pop("index"))
-    experiment = build.build(config, count, build.load_statistics(config))
+    experiment = build.build(config, count, inputs.load_statistics(config))
     optimizers = (optax.chain(recorded(), other) for other in experiment.optimizers)
     experiment = dataclasses.replace(experiment, optimizers=training.GroupOptimizers(*optimizers))
     return experiment, stored
@@ -74,7 +74,7 @@ def run(config, devices, steps=STEPS, state=None):
     state = build.initial_state(config, experiment) if state is None else state
     empty = experiment.start_tally(state, stored)
     dispatch = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
-    epoch = training.resident_epochs(stored, {}, jax.random.key(2), devices)(0)
+    epoch = training.Resident(stored, {}, jax.random.key(2), config.train.batch_size, devices)(0)
     empty = jax.device_get(empty)
     placed, found, losses = devices.place(jax.tree.map(np.array, state)), {}, []
     for number in range(steps):
@@ -91,7 +91,7 @@ def run(config, devices, steps=STEPS, state=None):
 
 def estimates(config, experiment, state, place):
     """Likelihoods and draws of the prior, from variables that were put somewhere by `place`."""
-    test = build.load_split(config, f"test[:{ROWS}]")
+    test = inputs.load_split(config, f"test[:{ROWS}]")
     batch, keys = data.evaluation_batch(experiment.transforms, test)
     model, variables = experiment.model, place(state.variables)
     # The joint, and a conditional of the same draws.

@@ -102,7 +102,7 @@ def test_a_step_reduces_gradients_once_and_nothing_but_means(name, strategy, dat
     state = build.initial_state(config, experiment)
     empty = experiment.start_tally(state, stored)
     dispatch = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
-    epoch = training.resident_epochs(stored, {}, jax.random.key(2), devices)(0)
+    epoch = training.Resident(stored, {}, jax.random.key(2), config.train.batch_size, devices)(0)
     args = (*devices.place((state, empty)), epoch, devices.place(np.int32(1)))
     found = collectives(dispatch.lower(*args).compile().as_text())
     assert {kind for kind, _ in found} == {"all-reduce"}

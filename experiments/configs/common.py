@@ -46,6 +46,9 @@ def data_config(dataset: str, train_split: str, validation_split: str) -> Config
     data.data_dir = config_dict.placeholder(str)
     data.manual_dir = config_dict.placeholder(str)
     data.download = False
+    data.streamed = config_dict.placeholder(bool)  # where a device had better not hold them all
+    data.workers = 2  # threads that read a stream
+    data.blocks_ahead = 2  # dispatches whose rows are made ready before their time
     return data
 
 

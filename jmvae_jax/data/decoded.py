@@ -14,7 +14,7 @@ import uuid
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def decoded(builder: Any, split: str) -> dict[str, np.ndarray]:
     """Returns a base split as arrays, from the decoded copy if there is a good one."""
     path = pathlib.Path(builder.data_dir) / f"{split}.decoded.npz"
     fingerprint = _fingerprint(builder, split)
-    specs = _array_specs(builder, split)
+    specs = array_specs(builder, split)
     arrays = _read_copy(path, fingerprint, specs)
     if arrays is None:
         arrays = _decode(builder, split, specs)
@@ -71,18 +71,20 @@ def read_statistics(builder: Any) -> dict[str, np.ndarray]:
     specs = {"mean": (feature.shape, dtype), "deviation": (feature.shape, dtype)}
     statistics = _read_copy(path, fingerprint, specs)
     if statistics is None:
-        statistics = _measure(decoded(builder, "train")["image"])
+        only = {"image": array_specs(builder, "train")["image"]}
+        chunks = (chunk["image"] for _, chunk in _chunks(builder, "train", only))
+        statistics = _measure(chunks, feature.shape)
         _keep_copy(path, fingerprint, statistics)
     return statistics
 
 
-def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
+def _measure(chunks: Iterable[np.ndarray], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Mean and deviation over the examples of uint8 images, in units of pixel / 255."""
-    count = len(images)
-    total = np.zeros(images.shape[1:], np.int64)
-    squares = np.zeros(images.shape[1:], np.int64)
-    for start in range(0, count, _CHUNK):
-        chunk = images[start : start + _CHUNK]
+    count = 0
+    total = np.zeros(shape, np.int64)
+    squares = np.zeros(shape, np.int64)
+    for chunk in chunks:
+        count += len(chunk)
         total += chunk.sum(0, dtype=np.int64)
         squares += np.square(chunk, dtype=np.uint16).sum(0, dtype=np.int64)
     # Whole numbers up to here, so that nothing cancels: they fit for ten million images.
@@ -101,7 +103,7 @@ def _fingerprint(builder: Any, split: str) -> str:
     return digest.hexdigest()
 
 
-def _array_specs(builder: Any, split: str) -> dict[str, _ArraySpec]:
+def array_specs(builder: Any, split: str) -> dict[str, _ArraySpec]:
     """Returns what a base split decodes to: every feature but text."""
     import tensorflow_datasets as tfds
 
@@ -121,20 +123,55 @@ def _array_specs(builder: Any, split: str) -> dict[str, _ArraySpec]:
 
 def _decode(builder: Any, split: str, specs: dict[str, _ArraySpec]) -> dict[str, np.ndarray]:
     arrays = {key: np.empty(*spec) for key, spec in specs.items()}
+    for part, chunk in _chunks(builder, split, specs):
+        for key, array in arrays.items():
+            array[part] = chunk[key]
+    return arrays
+
+
+def _chunks(
+    builder: Any, split: str, specs: dict[str, _ArraySpec]
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """A base split in order, some examples at a time."""
+    source = open_source(builder, split)
+    for start in range(0, len(source), _CHUNK):
+        part = slice(start, min(start + _CHUNK, len(source)))
+        yield part, read_examples(builder, split, source, range(part.start, part.stop), specs)
+
+
+def open_source(builder: Any, split: str) -> Any:
+    """The prepared examples of a base split, for reading at any position."""
+    with _named_damage(builder, split):
+        return builder.as_data_source(split=split)
+
+
+def read_examples(
+    builder: Any,
+    split: str,
+    source: Any,
+    positions: Sequence[int],
+    specs: dict[str, _ArraySpec],
+) -> dict[str, np.ndarray]:
+    """Arrays `[len(positions), ...]` of what `array_specs` lists; from any thread."""
+    with _named_damage(builder, split):
+        examples = source.__getitems__(list(positions))
+    return {
+        key: np.stack([example[key] for example in examples]).astype(dtype, copy=False)
+        for key, (_, dtype) in specs.items()
+    }
+
+
+@contextlib.contextmanager
+def _named_damage(builder: Any, split: str) -> Iterator[None]:
+    """Says which file is damaged, whatever array_record or Pillow stumbles over."""
     try:
         with without_log("OpenCV"):  # TFDS advises to install it: Pillow does
-            source = builder.as_data_source(split=split)
-            for start in range(0, len(source), _CHUNK):
-                stop = min(start + _CHUNK, len(source))
-                examples = source.__getitems__(list(range(start, stop)))
-                for key, array in arrays.items():
-                    array[start:stop] = [example[key] for example in examples]
-    except (RuntimeError, IndexError, OSError, SyntaxError) as error:  # array_record, Pillow
+            yield
+    except (RuntimeError, IndexError, OSError, SyntaxError) as error:
         raise ValueError(
             f"{builder.name}: the prepared {split} split in {builder.data_dir} is damaged "
             f"({one_line(error)}). Delete that folder to have it prepared again"
         ) from error
-    return arrays
 
 
 @contextlib.contextmanager

@@ -129,7 +129,7 @@ def load(
       arrays["index"][0]  # 2000
     """
     builder = prepare(name, data_dir=data_dir, manual_dir=manual_dir, download=download)
-    pieces = _parse_split(builder, split)
+    pieces = parse_split(builder, split)
     whole = {base: decoded(builder, base) for base in dict.fromkeys(base for base, _ in pieces)}
     parts = [
         {key: array[positions.start : positions.stop] for key, array in whole[base].items()}
@@ -143,7 +143,7 @@ def load(
 
 def num_examples(name: str, split: str, **options: Any) -> int:
     """Number of examples in a split; arguments and errors are those of `load`."""
-    return sum(len(positions) for _, positions in _parse_split(prepare(name, **options), split))
+    return sum(len(positions) for _, positions in parse_split(prepare(name, **options), split))
 
 
 def _new_builder(name: str, data_dir: PathLike | None, manual_dir: pathlib.Path | None) -> Any:
@@ -269,7 +269,7 @@ def _check_description(builder: Any, folder: pathlib.Path) -> None:
             ) from error
 
 
-def _parse_split(builder: Any, split: str) -> list[tuple[str, range]]:
+def parse_split(builder: Any, split: str) -> list[tuple[str, range]]:
     """Returns the base split and the positions in it of each term of `split`."""
     import tensorflow_datasets as tfds
 

@@ -6,7 +6,8 @@ from jmvae_jax.training.adversarial import (
     GroupOptimizers,
     create_adversarial_state,
 )
-from jmvae_jax.training.loop import NonFiniteError, Plan, resident_epochs, train
+from jmvae_jax.training.feeds import Resident, Stream
+from jmvae_jax.training.loop import NonFiniteError, Plan, train
 from jmvae_jax.training.state import TrainState, create_state
 from jmvae_jax.training.steps import (
     make_dispatch,
@@ -22,6 +23,8 @@ __all__ = [
     "GroupOptimizers",
     "NonFiniteError",
     "Plan",
+    "Resident",
+    "Stream",
     "TrainState",
     "create_adversarial_state",
     "create_state",
@@ -29,7 +32,6 @@ __all__ = [
     "make_eval_step",
     "make_train_step",
     "plain_update",
-    "resident_epochs",
     "start_tally",
     "train",
 ]

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jmvae_jax.data.pipeline import Epoch, epoch_order
 from jmvae_jax.parallel import DataParallel
 from jmvae_jax.training.checkpoints import Checkpoints
+from jmvae_jax.training.feeds import Feed
 from jmvae_jax.training.metrics import NoLog, RunLog, Tally
 from jmvae_jax.training.state import TrainState
-from jmvae_jax.types import Key
 
 Validate = Callable[[TrainState, int], Mapping[str, float]]
 
@@ -71,33 +70,12 @@ class Plan:
         return step == self.num_steps or bool(every and step % every == 0)
 
 
-def resident_epochs(
-    arrays: Mapping[str, Any], mask: Mapping[str, Any], key: Key, devices: DataParallel
-) -> Callable[[int], Epoch]:
-    """Epochs over a data set that lives on the devices: `epoch(number)`, counted from 0.
-
-    Args:
-      arrays: modality -> stored values `[N, ...]`.
-      mask: modality -> `bool[N]`, or {}.
-      key: of the order.
-      devices: that hold a copy each.
-    """
-    num_examples = len(next(iter(arrays.values())))
-    placed_arrays, placed_mask = devices.place((dict(arrays), dict(mask)))
-
-    def epoch(number: int) -> Epoch:
-        order = epoch_order(key, number, num_examples)
-        return Epoch(placed_arrays, placed_mask, devices.place(order))
-
-    return epoch
-
-
 def train(
     state: TrainState,
     *,
     plan: Plan,
     dispatch: Callable[..., Any],
-    epochs: Callable[[int], Epoch],
+    feed: Feed,
     tally: Tally,
     devices: DataParallel,
     log: RunLog | NoLog,
@@ -113,7 +91,7 @@ def train(
       state: of step 0, or restored.
       plan: when to log, validate and save.
       dispatch: from `steps.make_dispatch`.
-      epochs: from `resident_epochs`.
+      feed: `Resident` or `Stream`, from `training.feeds`.
       tally: empty, see `metrics.empty_tally`.
       devices: that `dispatch` was compiled for.
       log: where rows go, `NoLog` in all processes but one.
@@ -145,15 +123,13 @@ def train(
     )
     interval = _Interval(plan, devices, log, bar, first)
     trace = _Trace(plan, profile_dir)
-    step, epoch_number, epoch = first, -1, None
+    step = first
     with bar:
         while step < plan.num_steps:
-            if epoch_number != step // plan.steps_per_epoch:
-                epoch_number = step // plan.steps_per_epoch
-                epoch = epochs(epoch_number)
             end = plan.next_stop(step)
             trace.begin(step, tally)
-            placed, tally = dispatch(placed, tally, epoch, devices.place(np.int32(end - step)))
+            count = devices.place(np.int32(end - step))
+            placed, tally = dispatch(placed, tally, feed(step), count)
             step = end
             interval.read()
             stopping = stop()

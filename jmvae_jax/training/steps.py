@@ -142,9 +142,18 @@ def make_train_step(
 
 
 def make_dispatch(
-    train_step: TrainStep, batch_size: int, devices: parallel.DataParallel
+    train_step: TrainStep,
+    batch_size: int,
+    devices: parallel.DataParallel,
+    streamed: bool = False,
 ) -> Callable[..., Any]:
     """Compiles what one call from the host does: steps that take their rows and add up metrics.
+
+    Args:
+      train_step: from `make_train_step`.
+      batch_size: of the global batch.
+      devices: that share it.
+      streamed: whether the epochs come from a `Stream`, where a device has its own rows alone.
 
     Returns:
       `dispatch(state, tally, epoch, count) -> (state, tally)`: `count` steps, all of one epoch.
@@ -153,8 +162,10 @@ def make_dispatch(
     """
 
     def one(epoch: Epoch, state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:
-        rows = parallel.positions(batch_size, parallel.AXIS)
-        stored, mask = take(epoch, state.step, rows, batch_size)
+        rows, size = parallel.positions(batch_size, parallel.AXIS), batch_size
+        if streamed:
+            rows, size = jnp.arange(len(rows)), len(rows)
+        stored, mask = take(epoch, state.step, rows, size)
         step = state.step
         state, metrics = train_step(state, stored, mask)
         return state, add_metrics(tally, metrics, step)
@@ -164,7 +175,7 @@ def make_dispatch(
     ) -> tuple[TrainState, Tally]:
         return jax.lax.fori_loop(0, count, lambda _, carry: one(epoch, *carry), (state, tally))
 
-    return devices.compile(dispatch, donate=(0, 1))
+    return devices.compile(dispatch, donate=(0, 1), shards=(2,) if streamed else ())
 
 
 def make_eval_step(

@@ -1113,7 +1113,7 @@ def test_statistics_of_grey_images_and_their_floor(garments):
 def test_statistics_do_not_cancel():
     images = np.full((3000, 2, 2, 3), 255, np.uint8)
     images[0, 0, 0] = 0
-    statistics = decoded._measure(images)
+    statistics = decoded._measure([images[:7], images[7:]], images.shape[1:])
     assert statistics["deviation"][0, 0, 0] == np.float32(images[:, 0, 0, 0].std() / 255)
     assert (statistics["deviation"][1] == np.float32(1 / 255)).all()
     assert (statistics["mean"][1] == 1).all()

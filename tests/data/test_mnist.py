@@ -213,7 +213,7 @@ def test_every_flipped_byte_of_a_copy_is_noticed_or_harmless(small_fashion, tmp_
     where = {"data_dir": tmp_path / "data", "manual_dir": small_fashion}
     before = load("fashion_mnist", "test[:2]", **where)
     builder = prepare("fashion_mnist", **where)
-    specs = decoded._array_specs(builder, "test")
+    specs = decoded.array_specs(builder, "test")
     fingerprint = decoded._fingerprint(builder, "test")
     copy = tmp_path / "data" / "fashion_mnist" / "3.0.1" / "test.decoded.npz"
     good = copy.read_bytes()

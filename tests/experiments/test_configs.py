@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import build, workdir
+from experiments import build, inputs, workdir
 from experiments.configs import celeb_a, mnist, synthetic_faces
 from jmvae_jax import parallel
 from jmvae_jax.training import schedules
@@ -202,7 +202,7 @@ def test_a_shape_that_the_data_do_not_have_is_named(mnist_dir, key, value, words
     config.data.data_dir = str(mnist_dir)
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=words):
-        build.load_split(config, "test[:1000]")
+        inputs.load_split(config, "test[:1000]")
 
 
 def test_a_run_of_one_epoch_with_any_schedule_loads_again(tmp_path):
@@ -219,4 +219,4 @@ def test_a_modality_that_the_data_lack_is_named(mnist_dir):
     config.data.data_dir = str(mnist_dir)
     config.modalities.sound = config.modalities.label
     with pytest.raises(ValueError, match=r"\['sound'\] are not in mnist: it has"):
-        build.load_split(config, "test[:10]")
+        inputs.load_split(config, "test[:10]")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import build, scores, workdir
+from experiments import build, inputs, scores, workdir
 from experiments.configs import synthetic_faces
 from jmvae_jax import data
 from jmvae_jax.training.checkpoints import Checkpoints
@@ -29,7 +29,7 @@ def untrained(folder, variant, faces_dir):
     """A run's folder with the parameters that training begins with."""
     config = synthetic_faces.get_config(f"{variant},smoke")
     config.data.data_dir = str(faces_dir)
-    statistics = build.load_statistics(config)
+    statistics = inputs.load_statistics(config)
     state = build.initial_state(config, build.build(config, 1000, statistics))
     folder.mkdir()
     workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
@@ -57,7 +57,7 @@ def portraits(tmp_path_factory):
 
 def test_a_run_loads_with_what_it_keeps_of_its_data(run_dir, faces_dir, tmp_path):
     run = build.load_run(run_dir)
-    stored = build.load_split(run.config, "test[:5]")
+    stored = inputs.load_split(run.config, "test[:5]")
     keys = jax.random.split(jax.random.key(0), 5)
     read = run.transforms["image"](keys, stored["image"])
     moments = data.pixel_statistics(DATASET, data_dir=faces_dir)

@@ -52,7 +52,7 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
             state,
             plan=plan,
             dispatch=training.make_dispatch(step, BATCH, devices),
-            epochs=training.resident_epochs({"image": pixels}, {}, jax.random.key(2), devices),
+            feed=training.Resident({"image": pixels}, {}, jax.random.key(2), BATCH, devices),
             tally=training.start_tally(loss_fn, transforms, weights, state, {"image": pixels}),
             devices=devices,
             log=log,
