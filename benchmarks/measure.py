@@ -4,14 +4,19 @@ import json
 import pathlib
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jmvae_jax import parallel
+from jmvae_jax.training import metrics
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SIZES = (512, 1024, 2048, 4096)
 """Of square matrices; an accelerator needs larger ones."""
@@ -43,6 +48,44 @@ def best_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
         jax.block_until_ready(function())
         found.append(time.perf_counter() - started)
     return min(found)
+
+
+def run_rate(
+    config: str, num_examples: int, train: Mapping[str, int], words: Sequence[str] = ()
+) -> float:
+    """Examples a second of a run of `experiments/train.py`, from its first row of metrics on.
+
+    Args:
+      config: `FILE:VARIANT` in experiments/configs.
+      num_examples: of the training split.
+      train: `epochs`, `batch_size` and other settings of `config.train`.
+      words: further ones of the command.
+
+    Raises:
+      RuntimeError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            str(ROOT / "experiments" / "train.py"),
+            f"--config={ROOT / 'experiments' / 'configs' / config}",
+            *(f"--config.train.{name}={value}" for name, value in train.items()),
+            *words,
+            f"--workdir={folder}",
+        ]
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, **pipes) as run:
+            path = pathlib.Path(folder) / metrics.METRICS_FILE
+            while run.poll() is None and not (path.exists() and path.stat().st_size):
+                time.sleep(0.002)
+            started = time.perf_counter()
+            assert run.stdout is not None
+            said = [(line, time.perf_counter()) for line in run.stdout]
+        if run.returncode or not said[-1][0].startswith("finished"):
+            raise RuntimeError(f"train.py ended with status {run.returncode}")
+        first = metrics.read_rows(folder, "train")[0]["step"]
+        done = train["epochs"] * (num_examples // train["batch_size"]) - first
+        return done * train["batch_size"] / (said[-1][1] - started)
 
 
 PEER = pathlib.Path(__file__).parent / "peers" / "multivae_jmvae.py"

@@ -11,10 +11,7 @@ its Trainer and its bare step run in turn with ours, and all have its joint enco
 """
 
 import pathlib
-import subprocess
 import sys
-import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,7 +20,6 @@ from absl import flags
 
 from benchmarks import measure
 from experiments import cli
-from jmvae_jax.training import metrics
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Of the training.", 1)
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each run.", 1)
@@ -40,30 +36,10 @@ PEERS_ENCODER = (
 
 
 def ours(shape: str) -> float:
-    """Examples a second of a whole run, from its first row of metrics to its end."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = [
-            str(ROOT / "experiments" / "train.py"),
-            f"--config={ROOT / 'experiments' / 'configs' / 'mnist.py'}:jmvae_kl",
-            f"--config.train.epochs={_EPOCHS.value}",
-            f"--config.train.batch_size={_BATCH_SIZE.value}",
-            *(PEERS_ENCODER if shape == "peer" else ()),
-            f"--workdir={folder}",
-        ]
-        with subprocess.Popen(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as run:
-            path = pathlib.Path(folder) / metrics.METRICS_FILE
-            while run.poll() is None and not (path.exists() and path.stat().st_size):
-                time.sleep(0.002)
-            started = time.perf_counter()
-            assert run.stdout is not None
-            said = [(line, time.perf_counter()) for line in run.stdout]
-        if run.returncode or not said[-1][0].startswith("finished"):
-            raise RuntimeError(f"train.py ended with status {run.returncode}")
-        first = metrics.read_rows(folder, "train")[0]["step"]
-        done = _EPOCHS.value * (EXAMPLES // _BATCH_SIZE.value) - first
-        return done * _BATCH_SIZE.value / (said[-1][1] - started)
+    """Examples a second of a whole run."""
+    options = {"epochs": _EPOCHS.value, "batch_size": _BATCH_SIZE.value}
+    words = PEERS_ENCODER if shape == "peer" else ()
+    return measure.run_rate("mnist.py:jmvae_kl", EXAMPLES, options, words)
 
 
 def pair(shape: str) -> dict[str, float]:

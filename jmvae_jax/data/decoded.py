@@ -14,7 +14,7 @@ import uuid
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -133,32 +133,36 @@ def _chunks(
     builder: Any, split: str, specs: dict[str, _ArraySpec]
 ) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
     """A base split in order, some examples at a time."""
-    source = open_source(builder, split)
-    for start in range(0, len(source), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(source)))
-        yield part, read_examples(builder, split, source, range(part.start, part.stop), specs)
+    examples = Examples(builder, split, specs)
+    for start in range(0, len(examples), _CHUNK):
+        part = slice(start, min(start + _CHUNK, len(examples)))
+        yield part, examples.read(list(range(part.start, part.stop)))
 
 
-def open_source(builder: Any, split: str) -> Any:
-    """The prepared examples of a base split, for reading at any position."""
-    with _named_damage(builder, split):
-        return builder.as_data_source(split=split)
+class Examples:
+    """Some features of a base split, read at any positions; the others are not decoded."""
 
+    def __init__(self, builder: Any, split: str, specs: dict[str, _ArraySpec]):
+        import tensorflow_datasets as tfds
 
-def read_examples(
-    builder: Any,
-    split: str,
-    source: Any,
-    positions: Sequence[int],
-    specs: dict[str, _ArraySpec],
-) -> dict[str, np.ndarray]:
-    """Arrays `[len(positions), ...]` of what `array_specs` lists; from any thread."""
-    with _named_damage(builder, split):
-        examples = source.__getitems__(list(positions))
-    return {
-        key: np.stack([example[key] for example in examples]).astype(dtype, copy=False)
-        for key, (_, dtype) in specs.items()
-    }
+        features = {key: builder.info.features[key] for key in specs}
+        self._features = tfds.features.FeaturesDict(features)
+        self._builder, self._split, self._specs = builder, split, specs
+        with _named_damage(builder, split):
+            self._records = builder.as_data_source(split=split).data_source
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, positions: list[int]) -> dict[str, np.ndarray]:
+        """Arrays `[len(positions), ...]` by name."""
+        with _named_damage(self._builder, self._split):
+            records = self._records.__getitems__(positions)
+            examples = [self._features.deserialize_example_np(record) for record in records]
+        return {
+            key: np.stack([example[key] for example in examples]).astype(dtype, copy=False)
+            for key, (_, dtype) in self._specs.items()
+        }
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jmvae_jax.data.decoded import array_specs, open_source, read_examples
+from jmvae_jax.data.decoded import Examples, array_specs
 from jmvae_jax.data.loading import parse_split, prepare
 
 
@@ -66,12 +66,12 @@ class StoredRows:
         base, positions = self._pieces[number]
         first = self._ends[number] - len(positions)
         places = (positions.start + rows - first).tolist()
-        arrays = read_examples(self._builder, base, self._source(base), places, self._specs[base])
+        arrays = self._examples(base).read(places)
         return arrays | {"index": np.array(places, np.int32)}
 
-    def _source(self, base: str) -> Any:
+    def _examples(self, base: str) -> Examples:
         # A reader for each thread: array_record's holds a position in its file.
-        sources = vars(self._threads)
-        if base not in sources:
-            sources[base] = open_source(self._builder, base)
-        return sources[base]
+        own = vars(self._threads)
+        if base not in own:
+            own[base] = Examples(self._builder, base, self._specs[base])
+        return own[base]
