@@ -24,7 +24,16 @@ PLAN = training.Plan(
 )
 
 
-def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=None, **options):
+def run(
+    workdir,
+    *,
+    plan=PLAN,
+    stop=lambda: False,
+    learning_rate=1e-2,
+    devices=None,
+    streamed=False,
+    **options,
+):
     """Trains a VAE on random bytes, from the newest checkpoint in `workdir` if there is one."""
     model = jm.VAE(latent_dim=2, modalities=zoo.some("image"))
     optimizer = optax.adam(learning_rate)
@@ -46,13 +55,17 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
         learning_rate=lambda step: jnp.asarray(learning_rate),
         axis_name=parallel.AXIS,
     )
-    log = RunLog(workdir, int(state.step))
+    log, key = RunLog(workdir, int(state.step)), jax.random.key(2)
+    feed = training.Resident({"image": pixels}, {}, key, BATCH, devices)
+    if streamed:
+        options_of = {"next_stop": plan.next_stop, "slots": plan.steps_per_dispatch}
+        feed = training.Stream(Stored(pixels), key, BATCH, devices, **options_of)
     try:
         return training.train(
             state,
             plan=plan,
-            dispatch=training.make_dispatch(step, BATCH, devices),
-            feed=training.Resident({"image": pixels}, {}, jax.random.key(2), BATCH, devices),
+            dispatch=training.make_dispatch(step, BATCH, devices, streamed),
+            feed=feed,
             tally=training.start_tally(loss_fn, transforms, weights, state, {"image": pixels}),
             devices=devices,
             log=log,
@@ -63,6 +76,17 @@ def run(workdir, *, plan=PLAN, stop=lambda: False, learning_rate=1e-2, devices=N
         )
     finally:
         log.close()
+
+
+class Stored:
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, rows):
+        return {"image": self.pixels[rows]}
 
 
 def same(a, b):
@@ -109,6 +133,20 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path):
         return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
 
     assert numbers("broken") == numbers("whole")
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_streamed_run_is_the_resident_one_to_the_last_bit(count, strategy, tmp_path):
+    devices = parallel.DataParallel(jax.devices()[:count], strategy)
+    whole = run(tmp_path / "whole", devices=devices)
+    calls = iter([False, False, True])
+    run(tmp_path / "parts", devices=devices, stop=lambda: next(calls), streamed=True)
+    calls = iter([False, True])
+    run(tmp_path / "parts", devices=devices, stop=lambda: next(calls))
+    parts = run(tmp_path / "parts", devices=devices, streamed=True)
+    assert int(whole.step) == int(parts.step) == PLAN.num_steps
+    same(whole, parts)
 
 
 def test_rows_fall_where_the_plan_says(tmp_path):
