@@ -25,6 +25,8 @@ STARTED = "STARTUP_BEGAN"
 """Variable with the time at which the process was asked for."""
 
 PARTS = {
+    "inputs.ModalityRows.__init__": "data",
+    "inputs.ModalityRows.__getitem__": "data",
     "inputs.load_split": "data",
     "inputs.load_statistics": "data",
     "build.build": "model, objective, optimiser",
@@ -73,13 +75,13 @@ def child() -> None:
     import jax
 
     clock.switch("other imports")
-    from experiments import build, cli, train
+    from experiments import build, cli, inputs, train
     from jmvae_jax import training
     from jmvae_jax.training import checkpoints
 
     clock.switch("the rest")
     jax.devices = clock.timed(jax.devices, "devices")
-    rooms = {"build": build, "checkpoints": checkpoints, "train": train}
+    rooms = {"build": build, "inputs": inputs, "checkpoints": checkpoints, "train": train}
     for path, part in PARTS.items():
         *holders, name = path.split(".")
         holder = functools.reduce(getattr, holders[1:], rooms[holders[0]])

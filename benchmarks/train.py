@@ -22,7 +22,7 @@ from benchmarks import measure
 from experiments import cli
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Of the training.", 1)
-_EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each run.", 1)
+_EPOCHS = flags.DEFINE_integer("epochs", 3, "Of each run.", 1)
 _PAIRS = flags.DEFINE_integer("pairs", 5, "How often everything is measured.", 1)
 _PEER = flags.DEFINE_string("peer", None, "Python that has MultiVae.")
 

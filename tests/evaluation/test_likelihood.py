@@ -11,6 +11,7 @@ from linear_gaussian import NAMES, draw_batch, evidence, field, linear_gaussian,
 
 import jmvae_jax as jm
 from jmvae_jax.evaluation import Estimate, Query, estimate, standard_queries, summarize
+from jmvae_jax.evaluation.likelihood import default_chunk_rows
 
 # Chunks, batches and keys
 
@@ -243,6 +244,17 @@ def test_a_modality_that_no_query_names_may_be_missing():
         model, {}, jax.random.key(0), {"x": batch["x"]}, target=("x",), num_samples=1
     )
     np.testing.assert_allclose(found, evidence(model, batch, ("x",)), atol=1e-4)
+
+
+def test_chunks_have_fewer_rows_where_modalities_are_larger():
+    def rows(*shape, platform="cpu"):
+        modality = jm.Modality(shape, "normal", decoder=jm.MLP((4,)), encoder=jm.MLP((4,)))
+        return default_chunk_rows(jm.VAE(2, {"x": modality}), platform)
+
+    assert 500 <= rows(28, 28, 1) <= 2000
+    assert 16 <= rows(64, 64, 3) <= 64
+    assert rows(1024, 1024, 3) == 1
+    assert rows(28, 28, 1, platform="gpu") > rows(28, 28, 1)
 
 
 @pytest.mark.parametrize("chunk_rows", [0, -1])
