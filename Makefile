@@ -72,11 +72,13 @@ format: $(READY) ## Mends the format
 typecheck: $(READY) ## Checks the types
 	$(BIN)/mypy
 
-bench: $(READY) ## Measures training, likelihoods and start-up; PEER=PYTHON has MultiVae beside them
+bench: $(READY) ## Measures training, likelihoods, streams, start-up, memory; PEER=PYTHON has MultiVae beside them
 	$(BIN)/python benchmarks/train.py $(if $(PEER),--peer=$(PEER))
 	$(BIN)/python benchmarks/train.py --batch_size=500 $(if $(PEER),--peer=$(PEER))
 	$(BIN)/python benchmarks/likelihood.py $(if $(PEER),--peer=$(PEER))
+	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
 
 clean: ## Removes the environment and caches; runs and prepared data stay
 	rm -rf $(VENV) .compiled *.egg-info .mypy_cache .pytest_cache .ruff_cache build dist

@@ -5,6 +5,7 @@ NUMBER`. CONFIGS is the JSON of a dictionary name -> configuration, OUT a folder
 checkpoints, and START one with checkpoints to go on from, or empty.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -65,6 +66,19 @@ def named(prefix, tree):
     return {prefix + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
+@contextlib.contextmanager
+def feed_of(config, stored, devices, num_steps):
+    """The rows of one step after the other, resident or streamed."""
+    key = jax.random.key(2)
+    if not config.data.streamed:
+        yield training.Resident(stored, {}, key, BATCH, devices)
+        return
+    rows = inputs.ModalityRows(config, config.data.train_split)
+    ends = {"next_stop": lambda step: min(step + 1, num_steps), "slots": 3}
+    with training.Stream(rows, key, BATCH, devices, **ends) as stream:
+        yield stream
+
+
 def run(config, devices, steps=STEPS, state=None):
     """`loss`, each gradient of the first step, each parameter after the last, each estimate.
 
@@ -72,17 +86,18 @@ def run(config, devices, steps=STEPS, state=None):
     """
     experiment, stored = experiment_of(config)
     state = build.initial_state(config, experiment) if state is None else state
-    empty = experiment.start_tally(state, stored)
-    dispatch = build.compile_dispatch(config, experiment, devices, jax.random.key(1))
-    epoch = training.Resident(stored, {}, jax.random.key(2), config.train.batch_size, devices)(0)
-    empty = jax.device_get(empty)
+    first, empty = int(state.step), jax.device_get(experiment.start_tally(state, stored))
+    streamed, key = bool(config.data.streamed), jax.random.key(1)
+    dispatch = build.compile_dispatch(config, experiment, devices, key, streamed)
     placed, found, losses = devices.place(jax.tree.map(np.array, state)), {}, []
-    for number in range(steps):
-        placed, tally = dispatch(placed, devices.place(empty), epoch, devices.place(np.int32(1)))
-        sums = devices.fetch(tally).sums
-        losses.append([float(sums[name]) for name in sorted(sums) if "loss" in name])
-        if number == 0:
-            found |= named("gradient", gradients(devices.fetch(placed).opt_state))
+    with feed_of(config, stored, devices, first + steps) as feed:
+        for step in range(first, first + steps):
+            args = (devices.place(empty), feed(step), devices.place(np.int32(1)))
+            placed, tally = dispatch(placed, *args)
+            sums = devices.fetch(tally).sums
+            losses.append([float(sums[name]) for name in sorted(sums) if "loss" in name])
+            if step == first:
+                found |= named("gradient", gradients(devices.fetch(placed).opt_state))
     last = devices.fetch(placed)
     found |= named("parameter", (last.params, last.adversary, last.model_state))
     found |= named("estimate", estimates(config, experiment, last, parallel.replicate))

@@ -151,6 +151,15 @@ def two_processes(folder, port, configs, start=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_two_processes_that_read_their_own_rows_are_one(strategy, data_dir, tmp_path, free_port):
+    config = equivalence.config_of("jmvae_kl", data_dir)
+    config.train.strategy, config.data.streamed = strategy, True
+    found = two_processes(tmp_path, free_port(), {"streamed": config})["streamed"]
+    assert_same(found, run("jmvae_kl", data_dir)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_are_one_and_go_on_from_its_checkpoint(
     name, strategy, data_dir, tmp_path, free_port

@@ -1,8 +1,9 @@
 """Order, batching and position: which stored rows a step reads is a function of the step alone.
 
-A data set that fits lives on the device. `Epoch` is what travels to the compiled step: the
-arrays and the order of one epoch; `take` picks a step's rows inside it. Nothing is remembered
-between steps, so a run that goes on reads what the unbroken run would have read.
+A data set that fits lives on the device; of others a block of rows does. `Epoch` is what travels
+to the compiled step: the arrays and the order of their rows; `take` picks a step's rows inside it.
+Nothing is remembered between steps, so a run that goes on reads what the unbroken run would have
+read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ class Epoch(NamedTuple):
     Attributes:
       arrays: modality -> stored values `[N, ...]`.
       mask: modality -> `bool[N]`, true where a row has the modality; {}: all have all.
-      order: `int32[N]`, the epoch's order of the rows.
+      order: `int32[N]`, the epoch's order of the rows, or that of a block's.
     """
 
     arrays: dict[str, Any]
