@@ -5,6 +5,7 @@
 
 import copy
 import dataclasses
+import functools
 import pathlib
 import types
 from collections.abc import Callable, Mapping
@@ -108,6 +109,10 @@ def build(
         alpha = float(config.objective.alpha)
         weights["alpha"] = lambda step: jnp.asarray(alpha)
     objective = choose("objective.name", config.objective.name, OBJECTIVES)
+    if objective is jm.jmvae_kl:
+        words = config.objective
+        options = {"alignment": words.alignment, "divergence": words.divergence}
+        objective = functools.partial(objective, **options)
     return Experiment(
         model=model,
         transforms=build_transforms(config, statistics),
@@ -218,8 +223,10 @@ class Run:
         """What tells the run from others in a picture."""
         objective = self.config.objective
         alpha = f", alpha {objective.alpha:g}" if "alpha" in objective else ""
+        chosen = [objective.get(key) for key in ("alignment", "divergence")]
+        how = "".join(f", {word}" for word in chosen if word not in (None, "joint", "forward"))
         toward = " toward N(0, I)" if objective.name == "elbo_toward_normal" else ""
-        return f"{self.config.variant}{alpha}{toward} (step {int(self.state.step):,})"
+        return f"{self.config.variant}{alpha}{how}{toward} (step {int(self.state.step):,})"
 
 
 def load_run(workdir: str | pathlib.Path) -> Run:

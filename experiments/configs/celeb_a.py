@@ -110,6 +110,8 @@ def base_config(name: str, width: float, sizes: dict[str, int]) -> ConfigDict:
     config.objective.name = "jmvae_kl" if plain == "jmvae_kl" else "elbo"
     if plain == "jmvae_kl":
         config.objective.alpha = 0.1
+        config.objective.alignment = "joint"  # or detached
+        config.objective.divergence = "forward"  # or reverse, jeffreys
     config.data = common.data_config(
         f"celeb_a_aligned/{sizes['image_size']}", "train", "validation[:10%]"
     )

@@ -69,6 +69,8 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     config.objective.name = "jmvae_kl" if name == "jmvae_kl" else "elbo"
     if name == "jmvae_kl":
         config.objective.alpha = 0.1
+        config.objective.alignment = "joint"  # or detached
+        config.objective.divergence = "forward"  # or reverse, jeffreys
 
     config.data = common.data_config("mnist", "train", "test[:2000]")
     config.train = common.train_config()

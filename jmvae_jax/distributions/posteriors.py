@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution
@@ -22,7 +23,9 @@ def standard_normal(dim: int) -> Distribution:
 def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> Array:
     """`KL(p || q)` in nats, over the batch shape: `E_p[log p(z) - log q(z)]`.
 
-    In closed form where there is one, otherwise the one-sample estimate at `z`, a draw from `p`.
+    In closed form where there is one, otherwise the one-sample estimate at `z`, a reparameterised
+    draw from `p`. There the gradient reaches `p` through `z` alone, which is unbiased and vanishes
+    where `p` is `q` ("sticking the landing", Roeder et al., 2017, arXiv:1703.09194).
 
     Raises:
       ValueError: there is no closed form and `z` was not given.
@@ -35,7 +38,8 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
                 f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
                 "draw from the first"
             ) from None
-        return p.log_prob(z) - q.log_prob(z)
+        fixed: Distribution = jax.lax.stop_gradient(p)
+        return fixed.log_prob(z) - q.log_prob(z)
 
 
 def moments(distribution: Distribution) -> tuple[Array, Array]:

@@ -4,10 +4,20 @@
 
 (equation of section 2.3 of arXiv:1611.01891, its sum over M modalities). The gradient reaches
 both sides of each divergence. The warm-up's `beta` is on the rate alone.
+
+Past the paper: with `alignment="detached"` the joint posterior is a constant of the divergence, so
+that the joint bound is what it is at `alpha=0` and the single encoders are fitted to it; and the
+divergence may be the reverse one, `KL(q(z | x_m) || q(z | x_1, ..., x_M))`, or the sum of both
+(Jeffreys').
 """
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jmvae_jax import distributions
 from jmvae_jax.distributions import Distribution
@@ -15,23 +25,42 @@ from jmvae_jax.models.base import MultimodalModel
 from jmvae_jax.objectives.elbo import Bound, posterior_bound, present_only
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
+ALIGNMENTS = ("joint", "detached")
+DIVERGENCES = ("forward", "reverse", "jeffreys")
+
+
+def _check_choice(argument: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{argument}={value!r}: expected one of {list(known)}")
+
 
 def kl_alignment(
     joint: Distribution,
     singles: Mapping[str, Distribution],
     z: Array | None = None,
     mask: Mask | None = None,
+    *,
+    divergence: str = "forward",
+    draws: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """`KL(joint || single)` for each single encoder, from bare distributions.
+    """A divergence between the joint and each single encoder, from bare distributions.
 
     Args:
       joint: q(z | all), batch shape `[B]`.
       singles: modality -> q(z | x_m), batch shape `[B]`.
-      z: a draw from the joint, `[B, D]`; needed only where there is no closed form.
+      z: a draw from the joint, `[B, D]`; needed only where `KL(joint || single)` is asked for and
+        has no closed form.
       mask: modality -> `bool[B]`; 0 where the modality is absent.
+      divergence: "forward", `KL(joint || single)`; "reverse", `KL(single || joint)`; or
+        "jeffreys", their sum.
+      draws: modality -> a draw from its single encoder, `[B, D]`; needed only where
+        `KL(single || joint)` is asked for and has no closed form.
 
     Returns:
       modality -> `[B]`, in nats.
+
+    Raises:
+      ValueError: an unknown divergence, or one without closed form and without its draw.
 
     Example:
       >>> import jax.numpy as jnp, numpyro.distributions as dist, jmvae_jax as jm
@@ -39,10 +68,17 @@ def kl_alignment(
       >>> print(jm.objectives.kl_alignment(q, {"image": q})["image"])
       [0. 0. 0.]
     """
-    return present_only(
-        {name: distributions.kl_divergence(joint, single, z) for name, single in singles.items()},
-        mask,
-    )
+    _check_choice("divergence", divergence, DIVERGENCES)
+    terms = {}
+    for name, single in singles.items():
+        directions = []
+        if divergence != "reverse":
+            directions.append(distributions.kl_divergence(joint, single, z))
+        if divergence != "forward":
+            draw = (draws or {}).get(name)
+            directions.append(distributions.kl_divergence(single, joint, draw))
+        terms[name] = sum(directions[1:], directions[0])
+    return present_only(terms, mask)
 
 
 def jmvae_kl(
@@ -53,6 +89,8 @@ def jmvae_kl(
     *,
     alpha: float | Array = 0.1,
     beta: float | Array = 1.0,
+    alignment: str = "joint",
+    divergence: str = "forward",
     mask: Mask | None = None,
     train: bool = False,
     mutable: Any = False,
@@ -61,16 +99,21 @@ def jmvae_kl(
 
     Args:
       alpha: weight of the alignment; 0.01, 0.1 and 1 in the paper.
+      alignment: "joint", where both sides of a divergence learn (the paper), or "detached", where
+        the single encoders alone do.
+      divergence: "forward" (the paper), "reverse" or "jeffreys", see `kl_alignment`.
       model, variables, key, batch, beta, mask, train, mutable: as in `elbo`.
 
     Returns:
       A `Bound`; with `mutable`, a pair of it and the updated collections.
 
     Raises:
-      ValueError: as `elbo`, or the model has no single encoders.
+      ValueError: as `elbo`; an unknown `alignment` or `divergence`; or the model has no single
+        encoders.
     """
+    _check_choice("alignment", alignment, ALIGNMENTS)
 
-    def terms(module: MultimodalModel) -> Bound:
+    def aligned(module: MultimodalModel) -> Bound:
         bound, joint, z = posterior_bound(module, key, batch, beta, mask, train)
         singles = module.single_posteriors(batch, mask, train)
         if not singles:
@@ -78,8 +121,22 @@ def jmvae_kl(
                 "jmvae_kl aligns single encoders and the model has none: use a JMVAE with "
                 "inference='kl', or the objective elbo"
             )
-        alignment = kl_alignment(joint, singles, z, mask)
-        loss = bound.loss + alpha * sum(alignment.values())
-        return bound.replace(loss=loss, alignment=alignment)
+        if alignment == "detached":
+            joint, z = jax.lax.stop_gradient((joint, z))
+        draws = _draws(singles, key) if divergence != "forward" else None
+        terms = kl_alignment(joint, singles, z, mask, divergence=divergence, draws=draws)
+        loss = bound.loss + alpha * sum(terms.values())
+        return bound.replace(loss=loss, alignment=terms)
 
-    return model.apply(variables, method=terms, mutable=mutable)
+    return model.apply(variables, method=aligned, mutable=mutable)
+
+
+def _draws(singles: Mapping[str, Distribution], key: Key) -> dict[str, Array]:
+    """A draw from each single encoder, with noise of its own; XLA drops those nobody needs."""
+    found = {}
+    for name, single in singles.items():
+        keys = distributions.example_keys(key, jnp.arange(single.batch_shape[0]))
+        number = np.uint32(zlib.crc32(name.encode()))
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        found[name] = distributions.sample(single, keys)
+    return found

@@ -5,6 +5,9 @@ a run may go on with the other one, at any step.
 """
 
 import functools
+import os
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
@@ -63,6 +66,12 @@ class Resident:
         return Epoch(self._arrays, self._mask, self._devices.place(order))
 
 
+def _give_way() -> None:
+    """Lets a reader work where a CPU device is idle; on Linux priorities belong to threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 class Stream:
     """A feed of blocks, read by threads while the devices compute, and placed ahead of time.
 
@@ -108,7 +117,7 @@ class Stream:
         self._batch_size, self._steps_per_epoch = batch_size, num_steps(len(rows), batch_size)
         self._devices, self._positions = devices, devices.own_positions(batch_size)
         self._next_stop, self._slots, self._ahead = next_stop, slots, ahead
-        self._pool = ThreadPoolExecutor(workers, "rows")
+        self._pool = ThreadPoolExecutor(workers, "rows", _give_way)
         self._pending: dict[int, Future[Epoch]] = {}
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
 

@@ -45,6 +45,26 @@ def test_alignment_is_the_divergence_from_the_joint_to_each_single(no_rank_promo
     assert (np.abs(found["image"] - kl_divergence(IMAGE, JOINT)) > 1e-3).all()
 
 
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jeffreys"])
+def test_alignment_has_three_directions(divergence, no_rank_promotion):
+    forward, reverse = kl_divergence(JOINT, IMAGE), kl_divergence(IMAGE, JOINT)
+    expected = {"forward": forward, "reverse": reverse, "jeffreys": forward + reverse}
+    found = kl_alignment(JOINT, {"image": IMAGE}, divergence=divergence)
+    close(found["image"], expected[divergence])
+
+
+def test_a_reverse_divergence_without_closed_form_needs_a_draw_of_the_single():
+    single = dist.StudentT(3.0, jnp.asarray(MEANS[1]), 0.7, validate_args=False).to_event(1)
+    z = MEANS[1] + 0.5
+    options = {"divergence": "reverse", "draws": {"image": jnp.asarray(z)}}
+    found = kl_alignment(JOINT, {"image": single}, **options)
+    log_joint = scipy.stats.norm(MEANS[0], np.sqrt(VARIANCES[0])).logpdf(z).sum(-1)
+    log_single = scipy.stats.t(3.0, MEANS[1], 0.7).logpdf(z).sum(-1)
+    close(found["image"], log_single - log_joint)
+    with pytest.raises(ValueError, match="no closed form: give z"):
+        kl_alignment(JOINT, {"image": single}, jnp.asarray(z), divergence="reverse")
+
+
 def test_alignment_with_itself_is_exactly_zero(no_rank_promotion):
     np.testing.assert_array_equal(kl_alignment(JOINT, {"image": JOINT})["image"], np.zeros(4))
 
@@ -154,6 +174,58 @@ def test_alignment_reaches_the_joint_and_the_single_encoders_and_no_decoder():
 
     expected = {"joint", "singles_image", "singles_label", "singles_sound"}
     assert reached(gradient(alignment, variables)) == expected
+
+
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jeffreys"])
+def test_detached_alignment_leaves_the_joint_bound_alone(divergence):
+    model, variables, batch = case("jmvae_kl_3")
+    key = jax.random.key(1)
+
+    def aligned(variables):
+        options = {"alpha": 7.0, "alignment": "detached", "divergence": divergence}
+        return jm.jmvae_kl(model, variables, key, batch, **options).loss
+
+    found = gradient(aligned, variables)
+    plain = gradient(lambda variables: jm.elbo(model, variables, key, batch).loss, variables)
+    singles = {"singles_image", "singles_label", "singles_sound"}
+    assert reached(found) - reached(plain) == singles
+    for name in reached(plain):
+        jax.tree.map(close, found[name], plain[name])
+
+
+@pytest.mark.parametrize("alignment", ["joint", "detached"])
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jeffreys"])
+def test_a_model_without_closed_form_has_every_divergence_and_alignment(alignment, divergence):
+    plain, variables, batch = case("jmvae_kl_2")
+    model = HeavyTailed(latent_dim=2, modalities=plain.modalities, trunk=plain.trunk)
+
+    def terms(variables):
+        options = {"alignment": alignment, "divergence": divergence}
+        return sum(
+            jm.jmvae_kl(model, variables, jax.random.key(1), batch, **options).alignment.values()
+        )
+
+    assert np.isfinite(terms(variables)).all()
+    expected = {"singles_image", "singles_label"} | ({"joint"} if alignment == "joint" else set())
+    assert reached(gradient(terms, variables)) == expected
+
+
+def test_the_gradient_of_a_divergence_at_a_draw_sticks_the_landing():
+    def moved(shift, other):
+        p = dist.StudentT(3.0, jnp.zeros((4, 2)) + shift, 0.7, validate_args=False).to_event(1)
+        q = dist.StudentT(3.0, jnp.zeros((4, 2)) + other, 0.7, validate_args=False).to_event(1)
+        z = sample(p, example_keys(jax.random.key(2), jnp.arange(4)))
+        return kl_divergence(p, q, z).sum()
+
+    np.testing.assert_allclose(jax.grad(moved)(1.0, 1.0), 0.0, atol=1e-5)
+    assert abs(jax.grad(moved)(1.0, 2.0)) > 0.1
+
+
+@pytest.mark.parametrize("option", ["alignment", "divergence"])
+def test_an_unknown_way_of_alignment_is_refused_with_those_that_are_known(option, key):
+    model, variables, batch = case("jmvae_kl_2")
+    with pytest.raises(ValueError, match=f"{option}='both': expected one of"):
+        jm.jmvae_kl(model, variables, key, batch, **{option: "both"})
 
 
 def test_alignment_of_one_modality_reaches_no_other_single_encoder():
