@@ -154,7 +154,7 @@ def two_processes(folder, port, configs, start=None):
 def test_two_processes_that_read_their_own_rows_are_one(strategy, data_dir, tmp_path, free_port):
     config = equivalence.config_of("jmvae_kl", data_dir)
     config.train.strategy, config.data.streamed = strategy, True
-    found = two_processes(tmp_path, free_port(), {"streamed": config})["streamed"]
+    found = two_processes(tmp_path / "run", free_port(), {"streamed": config})["streamed"]
     assert_same(found, run("jmvae_kl", data_dir)[0])
 
 
