@@ -34,7 +34,7 @@ from jmvae_jax.models.base import MultimodalModel, fill_absent
 from jmvae_jax.models.checks import check_batch, check_names, check_targets
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
-CHUNK_VALUES = {"cpu": 2**19}
+CHUNK_VALUES = {"cpu": 400_000}
 """Values of all modalities that are decoded at once, by platform: on a CPU what its caches hold."""
 
 ACCELERATOR_CHUNK_VALUES = 2**24
@@ -177,8 +177,8 @@ def estimate(
 def default_chunk_rows(model: MultimodalModel, platform: str | None = None) -> int:
     """Rows of a chunk that are fast and bound the memory: fewer where the modalities are larger.
 
-    660 of MNIST's image and label on a CPU (500 to 2,000 are equally fast there), 42 of a face of
-    64x64 pixels (1,000 take twice as long an example as 8 to 32).
+    503 of MNIST's image and label on a CPU (500 to 2,000 are equally fast there), 32 of a face of
+    64x64 pixels and its attributes (in chunks of 1,000 an example takes nearly twice as long).
 
     Args:
       model: whose modalities are decoded.
