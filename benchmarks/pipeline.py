@@ -21,7 +21,7 @@ from absl import flags
 from benchmarks import measure
 from experiments import build, cli, inputs
 from experiments.configs import synthetic_faces
-from jmvae_jax import parallel, training
+from jmvae_jax import parallel
 
 _PAIRS = flags.DEFINE_integer("pairs", 5, "How often everything is measured.", 1)
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Of each run.", 1)
@@ -35,19 +35,11 @@ def stream_rate() -> float:
     """Images a second of an epoch of all faces, without a model."""
     config = synthetic_faces.get_config("jmvae_kl")
     config.train.batch_size, config.train.epochs = STREAMED_BATCH, 1
-    rows = inputs.ModalityRows(config, "train")
+    config.data.streamed = True
+    rows = inputs.ModalityRows(config, config.data.train_split)
     plan = build.build_plan(config, build.build(config, len(rows), inputs.load_statistics(config)))
     devices = parallel.DataParallel((jax.devices()[0],))
-    with training.Stream(
-        rows,
-        jax.random.key(0),
-        STREAMED_BATCH,
-        devices,
-        next_stop=plan.next_stop,
-        slots=plan.steps_per_dispatch,
-        ahead=config.data.blocks_ahead,
-        workers=config.data.workers,
-    ) as stream:
+    with inputs.open_feed(config, rows, plan, jax.random.key(0), devices) as stream:
         started, step = time.perf_counter(), 0
         while step < plan.num_steps:
             jax.block_until_ready(stream(step))

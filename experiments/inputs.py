@@ -1,7 +1,8 @@
 """The data of a configuration: in memory, or streamed from where they are prepared."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.models import Statistics
-from jmvae_jax import data
+from jmvae_jax import data, parallel, training
+from jmvae_jax.training.feeds import Feed
 
 RESIDENT_SHARE = 0.25
 """Of a device's memory, that a training split may take before it is streamed."""
@@ -76,6 +78,33 @@ class ModalityRows:
             return bool(self._config.data.streamed)
         size = len(self) * self._rows.row_bytes
         return size > RESIDENT_SHARE * _device_memory()
+
+
+@contextlib.contextmanager
+def open_feed(
+    config: ConfigDict,
+    rows: ModalityRows,
+    plan: training.Plan,
+    key: jax.Array,
+    devices: parallel.DataParallel,
+) -> Iterator[Feed]:
+    """What a run's dispatches read: the training split on the devices, or a stream of `rows`."""
+    if not rows.streamed:
+        stored = load_split(config, config.data.train_split)
+        stored.pop("index")
+        yield training.Resident(stored, {}, key, plan.batch_size, devices)
+        return
+    with training.Stream(
+        rows,
+        key,
+        plan.batch_size,
+        devices,
+        next_stop=plan.next_stop,
+        slots=plan.steps_per_dispatch,
+        ahead=config.data.blocks_ahead,
+        workers=config.data.workers,
+    ) as stream:
+        yield stream
 
 
 def _device_memory() -> int:

@@ -6,7 +6,6 @@ Any key of the configuration can be set: `--config.train.epochs=20`. The same co
 from the newest whole checkpoint in DIR.
 """
 
-import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -14,7 +13,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -28,7 +27,6 @@ from experiments.models import Statistics
 from jmvae_jax import data, parallel, plotting, training
 from jmvae_jax.training import metrics
 from jmvae_jax.training.checkpoints import Checkpoints
-from jmvae_jax.training.feeds import Feed
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configuration, :VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -120,7 +118,7 @@ def train(
     state = first_state(config, experiment, checkpoints)
     tally = experiment.start_tally(state, shown)
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
-    with open_feed(config, rows, plan, order_key, devices) as feed:
+    with inputs.open_feed(config, rows, plan, order_key, devices) as feed:
         # Only now is it sure that the run can begin: until here the folder is nobody's.
         log = begin(folder, config, statistics, int(state.step))
         _print_start(config, experiment, devices, state, rows)
@@ -144,33 +142,6 @@ def train(
             return state, int(state.step) == experiment.num_steps
         finally:
             log.close()
-
-
-@contextlib.contextmanager
-def open_feed(
-    config: ConfigDict,
-    rows: inputs.ModalityRows,
-    plan: training.Plan,
-    key: jax.Array,
-    devices: parallel.DataParallel,
-) -> Iterator[Feed]:
-    """The training split on the devices, or streamed."""
-    if not rows.streamed:
-        stored = inputs.load_split(config, config.data.train_split)
-        stored.pop("index")
-        yield training.Resident(stored, {}, key, plan.batch_size, devices)
-        return
-    with training.Stream(
-        rows,
-        key,
-        plan.batch_size,
-        devices,
-        next_stop=plan.next_stop,
-        slots=plan.steps_per_dispatch,
-        ahead=config.data.blocks_ahead,
-        workers=config.data.workers,
-    ) as stream:
-        yield stream
 
 
 def profile_steps() -> tuple[int, int] | None:

@@ -92,7 +92,8 @@ class Stream:
       workers: threads that read.
 
     Raises:
-      ValueError: there is not one whole batch; `ahead` or `workers` is less than 1.
+      ValueError: there is not one whole batch; `slots`, `ahead` or `workers` is less
+        than 1.
 
     Use it as a context, so that its threads end.
     """
