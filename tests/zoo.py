@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import jmvae_jax as jm
+from jmvae_jax.distributions import Coupling, Full, LowRank, Mixture
 from jmvae_jax.networks import ConvDecoder, ConvEncoder
 
 ROWS = 5
@@ -45,6 +46,15 @@ def jmvae(*names: str, **options: Any) -> jm.JMVAE:
     return jm.JMVAE(latent_dim=2, modalities=some(*names), trunk=BODY, **options)
 
 
+def rich_jmvae() -> jm.JMVAE:
+    """Single encoders that are a flow over a full covariance, and a mixture of low rank."""
+    modalities = some("image", "label")
+    families = {"image": Coupling(2, 8, Full()), "label": Mixture(3, LowRank(1))}
+    for name, family in families.items():
+        modalities[name] = dataclasses.replace(modalities[name], posterior=family)
+    return jm.JMVAE(latent_dim=2, modalities=modalities, trunk=BODY)
+
+
 def conditional(kind: Any, *names: str, conditions: tuple[str, ...]) -> jm.MultimodalModel:
     modalities = {
         name: dataclasses.replace(entry, decoder=None) if name in conditions else entry
@@ -69,6 +79,10 @@ ZOO = {
     "jmvae_kl_1": Entry(jmvae("image"), jm.jmvae_kl, ALIGNED),
     "jmvae_kl_2": Entry(jmvae("image", "label"), jm.jmvae_kl, ALIGNED),
     "jmvae_kl_3": Entry(jmvae("image", "label", "sound"), jm.jmvae_kl, ALIGNED),
+    "jmvae_rich_2": Entry(rich_jmvae(), jm.jmvae_kl, ALIGNED),
+    "jmvae_masked_3": Entry(
+        jmvae("image", "label", "sound", inference="masked"), jm.jmvae_kl, ALIGNED
+    ),
     "cvae_2": Entry(
         conditional(jm.CVAE, "image", "label", conditions=("label",)), jm.elbo, {"beta": 0.5}
     ),

@@ -1,5 +1,6 @@
 """Gaussian posteriors, their divergences and their products."""
 
+import contextlib
 from collections.abc import Sequence
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
-from jmvae_jax.types import Array
+from jmvae_jax.distributions.sampling import example_keys, sample
+from jmvae_jax.types import Array, Key
 
 
 def gaussian(mean: Array, variance: Array) -> Distribution:
@@ -23,23 +25,63 @@ def standard_normal(dim: int) -> Distribution:
 def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> Array:
     """`KL(p || q)` in nats, over the batch shape: `E_p[log p(z) - log q(z)]`.
 
-    In closed form where there is one, otherwise the one-sample estimate at `z`, a reparameterised
-    draw from `p`. There the gradient reaches `p` through `z` alone, which is unbiased and vanishes
-    where `p` is `q` ("sticking the landing", Roeder et al., 2017, arXiv:1703.09194).
+    In closed form where there is one (between any two Gaussians, among others), otherwise the
+    one-sample estimate at `z`, a reparameterised draw from `p`. There the gradient reaches `p`
+    through `z` alone, which is unbiased and vanishes where `p` is `q` ("sticking the landing",
+    Roeder et al., 2017, arXiv:1703.09194). Of a mixture `p`, whose draws have no gradient to the
+    weights, `z` holds a draw of each component, `[K, *b, D]` (see `component_draws`), and the
+    estimate is `sum_k w_k (log p(z_k) - log q(z_k))`.
 
     Raises:
       ValueError: there is no closed form and `z` was not given.
     """
-    try:
-        return dist.kl_divergence(p, q)
-    except NotImplementedError:
-        if z is None:
-            raise ValueError(
-                f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
-                "draw from the first"
-            ) from None
-        fixed: Distribution = jax.lax.stop_gradient(p)
-        return fixed.log_prob(z) - q.log_prob(z)
+    for form in (lambda distribution: distribution, _multivariate):
+        with contextlib.suppress(NotImplementedError):
+            return dist.kl_divergence(form(p), form(q))
+    if z is None:
+        raise ValueError(
+            f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
+            "draw from the first"
+        )
+    fixed: Distribution = jax.lax.stop_gradient(p)
+    terms: Array = fixed.log_prob(z) - q.log_prob(z)
+    if isinstance(p, dist.MixtureSameFamily):
+        weights = jnp.moveaxis(p.mixing_distribution.probs, -1, 0)
+        terms = jnp.sum(weights * terms, axis=0)
+    return terms
+
+
+def component_draws(distribution: Distribution, keys: Key) -> Array:
+    """What `kl_divergence` needs of its first argument: a draw for each key, `[*b, D]`.
+
+    Of a mixture a draw of each of its K components, `[K, *b, D]`.
+    """
+    if not isinstance(distribution, dist.MixtureSameFamily):
+        return sample(distribution, keys)
+    numbers = jnp.arange(distribution.mixture_size)
+    keys = jax.vmap(example_keys, (0, None))(keys, numbers)
+    return jnp.moveaxis(sample(distribution.component_distribution, keys), -2, 0)
+
+
+def _multivariate(distribution: Distribution) -> Distribution:
+    """A Gaussian over `[D]` by its Cholesky factor; any other distribution as it is."""
+    if isinstance(distribution, dist.LowRankMultivariateNormal):
+        mean, factor = distribution.loc, distribution.scale_tril
+    elif is_diagonal(distribution):
+        mean, deviation = distribution.mean, distribution.base_dist.scale
+        factor = deviation[..., None] * jnp.eye(mean.shape[-1])
+    else:
+        return distribution
+    return dist.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+
+
+def is_diagonal(distribution: Distribution) -> bool:
+    """Whether it is a Gaussian over `[D]` with independent dimensions, as `gaussian` makes it."""
+    return (
+        isinstance(distribution, dist.Independent)
+        and isinstance(distribution.base_dist, dist.Normal)
+        and distribution.event_dim == 1
+    )
 
 
 def moments(distribution: Distribution) -> tuple[Array, Array]:
@@ -66,10 +108,13 @@ def product_of_experts(
       prior: "once" or "each".
 
     Raises:
-      ValueError: no expert, or an unknown `prior`.
+      ValueError: no expert, one that is no diagonal Gaussian, or an unknown `prior`.
     """
     if not experts:
         raise ValueError("experts is empty: a product needs at least one")
+    if not all(map(is_diagonal, experts)):
+        found = sorted({type(expert).__name__ for expert in experts if not is_diagonal(expert)})
+        raise ValueError(f"experts: a product is of diagonal Gaussians, and {found} came")
     if prior not in ("once", "each"):
         raise ValueError(f"prior={prior!r}: expected 'once' or 'each'")
     means, variances = (jnp.stack(parts) for parts in zip(*map(moments, experts), strict=True))

@@ -1,6 +1,7 @@
 """Draws with one key each."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,29 +38,37 @@ def example_keys(key: Key, positions: Array) -> Key:
 # What a multivariate Gaussian keeps beside its Cholesky factor, which says it all.
 _DERIVED = ("covariance_matrix", "precision_matrix")
 
+Parts = dict[str, Any]
+"""The arrays of a distribution by name; of one that is made of others, theirs in dictionaries."""
+
 
 def unpack(
     distribution: Distribution, batch_shape: tuple[int, ...] | None = None
-) -> tuple[dict[str, Array], Callable[[dict[str, Array]], Distribution]]:
+) -> tuple[Parts, Callable[[Parts], Distribution]]:
     """A distribution as arrays and the function that builds it from them again.
 
     A distribution that passes through `vmap`, `scan` or `map` keeps its old batch shape; the
     arrays pass, and it is built anew inside.
 
     Args:
-      distribution: a family that its parameters describe, or such a one with event axes added.
+      distribution: a family that its parameters describe, such a one with event axes added, a
+        mixture of one such family, or one with a method `unpack` of its own (`Flow`).
       batch_shape: what the arrays are broadcast to; None: the distribution's own.
 
     Returns:
       Arrays `[*batch_shape, ...]` by name, and the builder.
 
     Raises:
-      ValueError: a family that its parameters do not describe (expanded, truncated, mixed).
+      ValueError: a family that its parameters do not describe (expanded, truncated).
     """
+    batch_shape = distribution.batch_shape if batch_shape is None else batch_shape
+    if isinstance(distribution, dist.MixtureSameFamily):
+        return _unpack_mixture(distribution, batch_shape)
+    if hasattr(distribution, "unpack"):
+        return distribution.unpack(batch_shape)
     base, ndim = distribution, 0
     while isinstance(base, dist.Independent):
         base, ndim = base.base_dist, ndim + base.reinterpreted_batch_ndims
-    batch_shape = distribution.batch_shape if batch_shape is None else batch_shape
     batch_shape += base.batch_shape[len(base.batch_shape) - ndim :]
     arrays = {}
     for name, constraint in base.arg_constraints.items():
@@ -68,7 +77,7 @@ def unpack(
             event = value.shape[value.ndim - constraint.event_dim :]
             arrays[name] = jnp.broadcast_to(value, batch_shape + event)
 
-    def build(parameters: dict[str, Array]) -> Distribution:
+    def build(parameters: Parts) -> Distribution:
         return type(base)(**parameters, validate_args=False).to_event(ndim)
 
     try:
@@ -79,6 +88,20 @@ def unpack(
             "family whose constructor takes them alone"
         ) from error
     return arrays, build
+
+
+def _unpack_mixture(
+    mixture: dist.MixtureSameFamily, batch_shape: tuple[int, ...]
+) -> tuple[Parts, Callable[[Parts], Distribution]]:
+    mixing, build_mixing = unpack(mixture.mixing_distribution, batch_shape)
+    shape = (*batch_shape, mixture.mixture_size)
+    component, build_component = unpack(mixture.component_distribution, shape)
+
+    def build(parts: Parts) -> Distribution:
+        made = build_mixing(parts["mixing"]), build_component(parts["component"])
+        return dist.MixtureSameFamily(*made, validate_args=False)
+
+    return {"mixing": mixing, "component": component}, build
 
 
 def sample(distribution: Distribution, keys: Key) -> Array:
@@ -110,7 +133,7 @@ def sample(distribution: Distribution, keys: Key) -> Array:
 
     arrays, build = unpack(distribution)
 
-    def draw(parameters: dict[str, Array], key: Key) -> Array:
+    def draw(parameters: Parts, key: Key) -> Array:
         return build(parameters).sample(key)
 
     for axis in range(keys.ndim):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jmvae_jax import parallel
+from jmvae_jax import distributions, parallel
 from jmvae_jax.evaluation.generation import check_given
 from jmvae_jax.models.base import MultimodalModel, call_method
 from jmvae_jax.models.checks import check_targets
@@ -36,8 +36,7 @@ def posterior_mean(model: MultimodalModel, variables: Variables, given: Batch) -
 
 @parallel.by_rows
 def _posterior_mean(variables: Variables, given: Batch, *, model: MultimodalModel) -> Array:
-    mean: Array = call_method(model, variables, "posterior", given, tuple(given)).mean
-    return mean
+    return distributions.center(call_method(model, variables, "posterior", given, tuple(given)))
 
 
 def interpolate(
@@ -92,6 +91,7 @@ def _interpolate(
         share = jnp.linspace(0.0, 1.0, num_steps).reshape(-1, *(1,) * start.ndim)
         return (1 - share) * start + share * end
 
-    z = between(*(call_method(model, variables, "posterior", end, tuple(end)).mean for end in ends))
+    found = (call_method(model, variables, "posterior", end, tuple(end)) for end in ends)
+    z = between(*map(distributions.center, found))
     likelihoods = call_method(model, variables, "decode", z, jax.tree.map(between, *ends))
     return {name: jnp.swapaxes(likelihoods[name].mean, 0, 1) for name in targets}

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from jmvae_jax import distributions
-from jmvae_jax.distributions import Distribution, Family
+from jmvae_jax.distributions import Distribution, Family, PosteriorFamily
 from jmvae_jax.models.checks import check_batch, check_names
-from jmvae_jax.networks import Heads
-from jmvae_jax.types import Array, Batch, Mask, Variables
+from jmvae_jax.networks import Heads, scaled_glorot
+from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Modality:
         given the modality and does not generate it: the likelihood then says what values it has.
       encoder: `[N, *shape] -> features` of the single encoder q(z | this modality), or a
         dictionary of its `mean` and `variance`.
+      posterior: family of q(z | this modality), see `distributions.latent`; the paper's by default.
       branch: `[N, *shape] -> features` that enter the joint encoder's trunk; None: the values.
       conditioner: `[N, *shape] -> features` that condition a decoder (CVAE) or the prior (CMMA);
         None: the values.
@@ -48,6 +49,7 @@ class Modality:
     encoder: nn.Module | None = None
     branch: nn.Module | None = None
     conditioner: nn.Module | None = None
+    posterior: PosteriorFamily = distributions.DIAGONAL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -93,26 +95,47 @@ def call_method(
     return model.apply(variables, *args, method=method, **options)
 
 
+def presence(names: Collection[str], mask: Mask | None, rows: int) -> dict[str, Array]:
+    """name -> `bool[rows]`, true where the row has it; everywhere where `mask` lacks the name."""
+    return {name: (mask or {}).get(name, jnp.ones(rows, bool)) for name in names}
+
+
 def fresh(template: nn.Module) -> nn.Module:
     """A copy of a network with parameters of its own, those of the networks it holds included."""
     return template.clone(_deep_clone=True)
 
 
-class GaussianEncoder(nn.Module):
-    """A body with linear heads for mean and variance: inputs -> diagonal Gaussian over z."""
+class PosteriorEncoder(nn.Module):
+    """A body with linear heads for a family's outputs: inputs -> posterior over z.
+
+    Rows that are not `there` have N(0, I), whatever their inputs.
+    """
 
     body: nn.Module
     latent_dim: int
+    family: PosteriorFamily = distributions.DIAGONAL
 
     @nn.compact
-    def __call__(self, inputs: Any, train: bool = False) -> Distribution:
-        shapes = dict.fromkeys(("mean", "variance"), (self.latent_dim,))
+    def __call__(
+        self, inputs: Any, train: bool = False, there: Array | None = None
+    ) -> Distribution:
+        wanted = self.family.outputs(self.latent_dim)
+        shapes = {name: output.shape for name, output in wanted.items()}
+        scales = {name: output.scale for name, output in wanted.items()}
         features = call_network(self.body, inputs, train)
-        predicted = Heads(shapes, name="heads")(features)
-        outputs = {name: values.astype(jnp.float32) for name, values in predicted.items()}
-        if not isinstance(features, Mapping):
-            outputs["variance"] = distributions.positive(outputs["variance"])
-        return distributions.gaussian(outputs["mean"], outputs["variance"])
+        arrays = Heads(shapes, scales, name="heads")(features)
+        for name, output in wanted.items():
+            values = arrays[name].astype(jnp.float32)
+            if output.positive and not isinstance(features, Mapping):
+                values = distributions.positive(values)
+            if there is not None:
+                values = jnp.where(over_rows(there, values), values, output.rest)
+            arrays[name] = values
+        shared = {
+            name: self.param(name, scaled_glorot(kernels.scale, stacked=True), kernels.shape)
+            for name, kernels in self.family.shared(self.latent_dim).items()
+        }
+        return self.family.build(arrays, shared)
 
 
 class Decoder(nn.Module):
@@ -209,8 +232,23 @@ class MultimodalModel(nn.Module):
     def single_posteriors(
         self, batch: Batch, mask: Mask | None = None, train: bool = False
     ) -> dict[str, Distribution]:
-        """The encoders of one modality each, for alignment; empty where a model has none."""
+        """q(z | x_m) of each modality; empty where a model has no encoder of one."""
         return {}
+
+    def partial_posteriors(
+        self, batch: Batch, keys: Key, mask: Mask | None = None, train: bool = False
+    ) -> tuple[dict[str, Distribution], Mask | None]:
+        """What alignment draws to the joint posterior, and the rows that have it.
+
+        Args:
+          batch, mask, train: as in `posterior`.
+          keys: `[B]`, for models that choose a part of the modalities at random.
+
+        Returns:
+          name -> q(z | a part of the modalities), and name -> `bool[B]` (a name that it lacks
+          counts everywhere).
+        """
+        return self.single_posteriors(batch, mask, train), mask
 
     def decode(
         self, z: Array, batch: Batch | None = None, train: bool = False
@@ -228,13 +266,13 @@ class MultimodalModel(nn.Module):
         return {name: decoder(z, train) for name, decoder in self.decoders.items()}
 
     def __call__(self, batch: Batch, mask: Mask | None = None) -> dict[str, Distribution]:
-        """Reconstruction from the posterior's mean; `init` runs it to shape every parameter."""
+        """Reconstruction from the posterior's middle; `init` runs it to shape every parameter."""
         check_batch(self.modalities, batch, mask)
         filled = fill_absent(batch, mask)
         if self.is_initializing():
             self.single_posteriors(filled)
             self.prior(filled)
-        return self.decode(self.posterior(filled, mask=mask).mean, filled)
+        return self.decode(distributions.center(self.posterior(filled, mask=mask)), filled)
 
     def _given(self, given: Collection[str] | None, batch: Batch) -> tuple[str, ...]:
         """`given` checked and in the model's order; None means every modality."""

@@ -6,7 +6,7 @@ authors' code minimises another one, `objectives.elbo_toward_normal`.
 """
 
 from jmvae_jax.distributions import Distribution
-from jmvae_jax.models.base import GaussianEncoder
+from jmvae_jax.models.base import PosteriorEncoder
 from jmvae_jax.models.conditional import ConditionalModel
 from jmvae_jax.types import Batch
 
@@ -35,7 +35,7 @@ class CMMA(ConditionalModel):
 
     def setup(self) -> None:
         super().setup()
-        self.conditional_prior = GaussianEncoder(self.condition_body(), self.latent_dim)
+        self.conditional_prior = PosteriorEncoder(self.condition_body(), self.latent_dim)
 
     def prior(self, batch: Batch | None = None, train: bool = False) -> Distribution:
         """p(z | w): batch shape `[B]`; `batch` needs the conditions."""

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jmvae_jax.distributions import Distribution, gaussian
-from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent, fresh
+from jmvae_jax.models.base import MultimodalModel, PosteriorEncoder, fill_absent, fresh
 from jmvae_jax.models.checks import check_names
 from jmvae_jax.models.joint import SideBySide, joint_body
 from jmvae_jax.types import Array, Batch, Mask
@@ -60,7 +60,7 @@ class ConditionalModel(MultimodalModel):
             )
         super().setup()
         body = joint_body(self.modalities, self.trunk, self.joint_encoder)
-        self.joint = GaussianEncoder(body, self.latent_dim)
+        self.joint = PosteriorEncoder(body, self.latent_dim)
 
     def condition_body(self) -> SideBySide:
         """A new network over the conditions: their conditioners' features side by side."""

@@ -8,18 +8,34 @@ Inference from all modalities is the joint encoder q(z | x_1, ..., x_M). From a 
 * JMVAE-kl: one further encoder q(z | x_m) for each modality, trained by
   `objectives.jmvae_kl`. Several of them, but not all, are combined by their product with the
   prior counted once.
+* mask-conditioned (past the paper): one network q(z | x_S, S) for every part S, which reads the
+  bits of S beside the values; trained by `objectives.jmvae_kl` too, also on rows that lack some.
 """
 
 import functools
+import zlib
 from collections.abc import Collection, Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jmvae_jax.distributions import Distribution, product_of_experts
-from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent, fresh
+from jmvae_jax.distributions import DIAGONAL, Distribution, PosteriorFamily, product_of_experts
+from jmvae_jax.models.base import (
+    MultimodalModel,
+    PosteriorEncoder,
+    fill_absent,
+    fresh,
+    presence,
+)
 from jmvae_jax.models.joint import joint_body
-from jmvae_jax.types import Array, Batch, Mask
+from jmvae_jax.types import Array, Batch, Key, Mask
+
+INFERENCES = ("kl", "zero", "masked")
+
+PART = "part"
+"""Name of the divergence to q(z | a random part), among a bound's."""
 
 
 class JMVAE(MultimodalModel):
@@ -31,14 +47,17 @@ class JMVAE(MultimodalModel):
       trunk: network over the branches' features, side by side, in the joint encoder.
       joint_encoder: instead of branches and trunk, any Linen module from the dictionary of
         inputs to features (or to a dictionary of `mean` and `variance`).
-      inference: "kl" (one encoder for each modality) or "zero" (the joint encoder with zeros).
+      inference: "kl" (one encoder for each modality), "zero" (the joint encoder with zeros) or
+        "masked" (the joint encoder is conditioned on which modalities are there).
       product: how several single encoders are combined, see
         `distributions.product_of_experts`: "once" or "each".
+      joint_posterior: family of the joint encoder's posterior, see `distributions.latent`; those
+        of the single encoders stand in their modalities.
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
     and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.
-    A model that was trained on complete rows has not seen such inputs: name what is there in
-    `given`, and the single encoders serve.
+    Unless it is mask-conditioned, a model that was trained on complete rows has not seen such
+    inputs: name what is there in `given`, and the single encoders serve.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -56,26 +75,27 @@ class JMVAE(MultimodalModel):
     joint_encoder: nn.Module | None = None
     inference: str = "kl"
     product: str = "once"
+    joint_posterior: PosteriorFamily = DIAGONAL
 
     def setup(self) -> None:
         super().setup()
-        if self.inference not in ("kl", "zero"):
-            raise ValueError(f"inference={self.inference!r}: expected 'kl' or 'zero'")
+        if self.inference not in INFERENCES:
+            raise ValueError(f"inference={self.inference!r}: expected one of {list(INFERENCES)}")
         if self.product not in ("once", "each"):
             raise ValueError(f"product={self.product!r}: expected 'once' or 'each'")
-        self.joint = GaussianEncoder(
-            joint_body(self.modalities, self.trunk, self.joint_encoder), self.latent_dim
-        )
+        masked = self.inference == "masked"
+        body = joint_body(self.modalities, self.trunk, self.joint_encoder, masked)
+        self.joint = PosteriorEncoder(body, self.latent_dim, self.joint_posterior)
         if self.inference == "kl":
-            encoders = {name: m.encoder for name, m in self.modalities.items() if m.encoder}
-            missing = sorted(set(self.modalities) - set(encoders))
+            missing = sorted(name for name, m in self.modalities.items() if m.encoder is None)
             if missing:
                 raise ValueError(
                     f"inference='kl' needs an encoder for each modality: {missing} have none"
                 )
             self.singles = {
-                name: GaussianEncoder(fresh(encoder), self.latent_dim)
-                for name, encoder in encoders.items()
+                name: PosteriorEncoder(fresh(m.encoder), self.latent_dim, m.posterior)
+                for name, m in self.modalities.items()
+                if m.encoder is not None
             }
 
     def posterior(
@@ -89,27 +109,40 @@ class JMVAE(MultimodalModel):
         if not names:
             return self.prior()
         filled = fill_absent({name: batch[name] for name in names}, mask)
-        rows = filled[names[0]].shape[:1]
-        there = [
-            jnp.ones(rows, bool) if mask is None else mask.get(n, jnp.ones(rows, bool))
-            for n in names
-        ]
+        there = presence(names, mask, filled[names[0]].shape[0])
+        some = None if mask is None else functools.reduce(jnp.logical_or, there.values())
+        if self.inference == "masked":
+            return self.joint((self._with_zeros(filled), self._bits(there)), train, some)
         if len(names) == len(self.modalities) or self.inference == "zero":
-            experts = [self.joint(self._with_zeros(filled), train)]
-            there = [functools.reduce(jnp.logical_or, there)]
-        else:
-            experts = [self.singles[name](filled[name], train) for name in names]
-        if mask is None and len(experts) == 1:
-            return experts[0]
-        return product_of_experts(experts, there, prior=self.product)
+            return self.joint(self._with_zeros(filled), train, some)
+        if len(names) == 1:
+            return self.singles[names[0]](filled[names[0]], train, some)
+        experts = [self.singles[name](filled[name], train) for name in names]
+        return product_of_experts(experts, list(there.values()), prior=self.product)
 
     def single_posteriors(
         self, batch: Batch, mask: Mask | None = None, train: bool = False
     ) -> dict[str, Distribution]:
         if self.inference == "zero":
             return {}
+        if self.inference == "masked":
+            return {name: self.posterior(batch, (name,), mask, train) for name in self.modalities}
         filled = fill_absent(batch, mask)
         return {name: single(filled[name], train) for name, single in self.singles.items()}
+
+    def partial_posteriors(
+        self, batch: Batch, keys: Key, mask: Mask | None = None, train: bool = False
+    ) -> tuple[dict[str, Distribution], Mask | None]:
+        if self.inference != "masked":
+            return super().partial_posteriors(batch, keys, mask, train)
+        there = presence(tuple(self.modalities), mask, len(keys))
+        part, several = random_part(keys, there)
+        return {PART: self.posterior(batch, mask=part, train=train)}, {PART: several}
+
+    @property
+    def single_parameters(self) -> tuple[str, ...]:
+        """Names in `params` of the single encoders, where the model has them."""
+        return tuple(f"singles_{name}" for name in self.modalities)
 
     def _with_zeros(self, filled: Mapping[str, Array]) -> dict[str, Array]:
         rows = next(iter(filled.values())).shape[0]
@@ -117,3 +150,28 @@ class JMVAE(MultimodalModel):
             name: filled[name] if name in filled else jnp.zeros((rows, *modality.shape))
             for name, modality in self.modalities.items()
         }
+
+    def _bits(self, there: Mapping[str, Array]) -> dict[str, Array]:
+        nobody = jnp.zeros_like(next(iter(there.values())))
+        return {name: there.get(name, nobody) for name in self.modalities}
+
+
+def random_part(keys: Key, there: Mask) -> tuple[dict[str, Array], Array]:
+    """A part of the modalities that each row has: neither none nor all, each as likely.
+
+    Args:
+      keys: `[B]`.
+      there: every modality -> `bool[B]`, what a row has.
+
+    Returns:
+      modality -> `bool[B]`, the part; and `bool[B]`, false where a row has fewer than two, so
+      that there is no such part.
+    """
+    present = jnp.stack(list(there.values()))
+    count = jnp.sum(present, axis=0)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, np.uint32(zlib.crc32(PART.encode())))
+    # The numbers between 0 and 2^count - 1, both left out, are the parts: a bit for each modality.
+    number = jax.vmap(lambda key, n: jax.random.randint(key, (), 1, 2**n - 1))(keys, count)
+    place = jnp.cumsum(present, axis=0) - 1
+    chosen = present & ((number >> place) & 1 == 1)
+    return dict(zip(there, chosen, strict=True)), count > 1

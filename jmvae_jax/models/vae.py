@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from jmvae_jax.distributions import Distribution, product_of_experts
-from jmvae_jax.models.base import GaussianEncoder, MultimodalModel, fill_absent, fresh
+from jmvae_jax.distributions import Distribution
+from jmvae_jax.models.base import MultimodalModel, PosteriorEncoder, fill_absent, fresh
 from jmvae_jax.types import Batch, Mask
 
 
@@ -30,7 +30,9 @@ class VAE(MultimodalModel):
         (modality,) = self.modalities.values()
         if modality.encoder is None:
             raise ValueError("modalities: the VAE's modality has encoder=None: give one")
-        self.encoder = GaussianEncoder(fresh(modality.encoder), self.latent_dim)
+        self.encoder = PosteriorEncoder(
+            fresh(modality.encoder), self.latent_dim, modality.posterior
+        )
 
     def posterior(
         self,
@@ -42,7 +44,5 @@ class VAE(MultimodalModel):
         names = self._given(given, batch)
         if not names:
             return self.prior()
-        q = self.encoder(fill_absent(batch, mask)[names[0]], train)
-        if mask is None or names[0] not in mask:
-            return q
-        return product_of_experts([q], [mask[names[0]]])
+        there = None if mask is None else mask.get(names[0])
+        return self.encoder(fill_absent(batch, mask)[names[0]], train, there)

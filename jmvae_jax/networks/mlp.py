@@ -5,12 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+from flax.core import FrozenDict
 
 from jmvae_jax.networks.norm import Norm
 from jmvae_jax.networks.precision import unrounded_dense
 from jmvae_jax.types import Array
 
 glorot_uniform = nn.initializers.glorot_uniform
+
+
+def scaled_glorot(scale: float, stacked: bool = False) -> Callable[..., Array]:
+    """Glorot-uniform initial kernels times `scale`; of `stacked` ones each by itself."""
+    if scale == 0:
+        return nn.initializers.zeros_init()
+    batch_axis = (0,) if stacked else ()
+    return nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform", batch_axis=batch_axis)
 
 
 class MLP(nn.Module):
@@ -67,11 +76,17 @@ class Heads(nn.Module):
     (see `unrounded_dense`). A body that predicts the outputs itself gives them as a dictionary,
     which passes through.
 
+    Args:
+      shapes: name -> shape of one row's output.
+      scales: name -> size of the first kernel, relative to Glorot's; 1 where it is not named, and
+        at 0 the output starts at 0.
+
     Raises:
       ValueError: such a dictionary has other names or shapes than `shapes`.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
+    scales: Mapping[str, float] = FrozenDict()
 
     @nn.compact
     def __call__(self, features: Array | Mapping[str, Array]) -> dict[str, Array]:
@@ -85,7 +100,7 @@ class Heads(nn.Module):
         flat = features.reshape(features.shape[0], -1)
         outputs = {}
         for name, shape in self.shapes.items():
-            options = {"kernel_init": glorot_uniform(), "name": name}
+            options = {"kernel_init": scaled_glorot(self.scales.get(name, 1.0)), "name": name}
             dense = unrounded_dense(math.prod(shape), flat, **options)
             outputs[name] = dense(flat).reshape(-1, *shape)
         return outputs

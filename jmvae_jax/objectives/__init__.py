@@ -2,7 +2,13 @@
 
 from jmvae_jax.objectives.adversarial import Adversary, discriminator_loss, generator_loss
 from jmvae_jax.objectives.alignment import jmvae_kl, kl_alignment
-from jmvae_jax.objectives.elbo import Bound, elbo, elbo_toward_normal, joint_elbo
+from jmvae_jax.objectives.elbo import (
+    Bound,
+    elbo,
+    elbo_toward_normal,
+    importance_weighted,
+    joint_elbo,
+)
 from jmvae_jax.objectives.loss import make_loss_fn
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "elbo",
     "elbo_toward_normal",
     "generator_loss",
+    "importance_weighted",
     "jmvae_kl",
     "joint_elbo",
     "kl_alignment",

@@ -6,9 +6,16 @@
 both sides of each divergence. The warm-up's `beta` is on the rate alone.
 
 Past the paper: with `alignment="detached"` the joint posterior is a constant of the divergence, so
-that the joint bound is what it is at `alpha=0` and the single encoders are fitted to it; and the
-divergence may be the reverse one, `KL(q(z | x_m) || q(z | x_1, ..., x_M))`, or the sum of both
-(Jeffreys').
+that the joint bound is what it is at `alpha=0` and the single encoders are fitted to it; with
+"posthoc" nothing but them is trained, for a model that is already; and the divergence may be the
+reverse one, `KL(q(z | x_m) || q(z | x_1, ..., x_M))`, or the sum of both (Jeffreys').
+
+A mask-conditioned model, q(z | x_S, S), has one divergence instead of M, to a random part S of what
+a row has, O, neither empty nor all of it:
+
+(3) `L(x_O) - alpha E_S KL(q(z | x_O, O) || q(z | x_S, S))`
+
+Rows that have a single modality have no such part; their term is 0.
 """
 
 import zlib
@@ -25,7 +32,7 @@ from jmvae_jax.models.base import MultimodalModel
 from jmvae_jax.objectives.elbo import Bound, posterior_bound, present_only
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
 
-ALIGNMENTS = ("joint", "detached")
+ALIGNMENTS = ("joint", "detached", "posthoc")
 DIVERGENCES = ("forward", "reverse", "jeffreys")
 
 
@@ -53,8 +60,9 @@ def kl_alignment(
       mask: modality -> `bool[B]`; 0 where the modality is absent.
       divergence: "forward", `KL(joint || single)`; "reverse", `KL(single || joint)`; or
         "jeffreys", their sum.
-      draws: modality -> a draw from its single encoder, `[B, D]`; needed only where
-        `KL(single || joint)` is asked for and has no closed form.
+      draws: modality -> `distributions.component_draws` of its single encoder, `[B, D]` or, of a
+        mixture, `[K, B, D]`; needed only where `KL(single || joint)` is asked for and has no closed
+        form.
 
     Returns:
       modality -> `[B]`, in nats.
@@ -91,52 +99,65 @@ def jmvae_kl(
     beta: float | Array = 1.0,
     alignment: str = "joint",
     divergence: str = "forward",
+    num_samples: int = 1,
     mask: Mask | None = None,
     train: bool = False,
     mutable: Any = False,
 ) -> Any:
-    """Bound (2) of a model with single encoders. At `alpha=0` its loss is that of `elbo`.
+    """Bound (2) of a model with single encoders, or (3). At `alpha=0` its loss is that of `elbo`.
 
     Args:
       alpha: weight of the alignment; 0.01, 0.1 and 1 in the paper.
-      alignment: "joint", where both sides of a divergence learn (the paper), or "detached", where
-        the single encoders alone do.
+      alignment: "joint", where both sides of a divergence learn (the paper); "detached", where
+        the joint posterior is a constant of it; or "posthoc", where the loss is the alignment
+        alone, of a joint posterior that is a constant, and its networks do not train either.
       divergence: "forward" (the paper), "reverse" or "jeffreys", see `kl_alignment`.
-      model, variables, key, batch, beta, mask, train, mutable: as in `elbo`.
+      model, variables, key, batch, beta, num_samples, mask, train, mutable: as in `elbo`.
 
     Returns:
       A `Bound`; with `mutable`, a pair of it and the updated collections.
 
     Raises:
-      ValueError: as `elbo`; an unknown `alignment` or `divergence`; or the model has no single
-        encoders.
+      ValueError: as `elbo`; an unknown `alignment` or `divergence`; the model has no single
+        encoders; or "posthoc" for a mask-conditioned model, which has one network for all.
     """
     _check_choice("alignment", alignment, ALIGNMENTS)
+    posthoc = alignment == "posthoc"
 
     def aligned(module: MultimodalModel) -> Bound:
-        bound, joint, z = posterior_bound(module, key, batch, beta, mask, train)
-        singles = module.single_posteriors(batch, mask, train)
-        if not singles:
-            raise ValueError(
-                "jmvae_kl aligns single encoders and the model has none: use a JMVAE with "
-                "inference='kl', or the objective elbo"
-            )
-        if alignment == "detached":
+        joint_train = train and not posthoc
+        bound, joint, z = posterior_bound(module, key, batch, beta, mask, joint_train, num_samples)
+        if posthoc:
+            _check_apart(module)
+        if alignment != "joint":
             joint, z = jax.lax.stop_gradient((joint, z))
-        draws = _draws(singles, key) if divergence != "forward" else None
-        terms = kl_alignment(joint, singles, z, mask, divergence=divergence, draws=draws)
-        loss = bound.loss + alpha * sum(terms.values())
-        return bound.replace(loss=loss, alignment=terms)
+        keys = distributions.example_keys(key, jnp.arange(len(z)))
+        partial, there = module.partial_posteriors(batch, keys, mask, train)
+        if not partial:
+            raise ValueError(
+                "jmvae_kl aligns encoders of a part of the modalities and the model has none: use "
+                "a JMVAE with inference='kl' or 'masked', or the objective elbo"
+            )
+        draws = _draws(partial, keys) if divergence != "forward" else None
+        terms = kl_alignment(joint, partial, z, there, divergence=divergence, draws=draws)
+        loss = alpha * sum(terms.values())
+        return bound.replace(loss=loss if posthoc else bound.loss + loss, alignment=terms)
 
     return model.apply(variables, method=aligned, mutable=mutable)
 
 
-def _draws(singles: Mapping[str, Distribution], key: Key) -> dict[str, Array]:
-    """A draw from each single encoder, with noise of its own; XLA drops those nobody needs."""
-    found = {}
-    for name, single in singles.items():
-        keys = distributions.example_keys(key, jnp.arange(single.batch_shape[0]))
-        number = np.uint32(zlib.crc32(name.encode()))
-        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-        found[name] = distributions.sample(single, keys)
-    return found
+def _check_apart(module: MultimodalModel) -> None:
+    if getattr(module, "inference", "kl") == "masked":
+        raise ValueError(
+            "alignment='posthoc' leaves the joint encoder as it is, and a mask-conditioned model "
+            "has no other: use 'joint' or 'detached'"
+        )
+
+
+def _draws(partial: Mapping[str, Distribution], keys: Key) -> dict[str, Array]:
+    """A draw from each encoder, with noise of its own."""
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    return {
+        name: distributions.component_draws(q, fold(keys, np.uint32(zlib.crc32(name.encode()))))
+        for name, q in partial.items()
+    }

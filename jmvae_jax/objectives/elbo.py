@@ -7,6 +7,12 @@ with several JMVAE's (section 2 of arXiv:1611.01891). A conditional model (CVAE,
 what it generates, and has its own prior. What is minimised is (1) with its KL, the rate,
 multiplied by `beta`.
 
+With K draws of z for each example what is minimised is minus the importance-weighted bound
+
+(3) `log (1/K) sum_k exp(sum_m log p(x_m | z_k) - beta (log q(z_k | x) - log p(z_k)))`
+
+(Burda et al., 2016, arXiv:1509.00519), at beta 1 no looser than (1) and rising with K to log p(x).
+
 (2) `E_q(z|x,w)[sum_m log p(x_m | z)] - KL(q(z|x,w) || p(z | w)) - beta KL(q(z|x,w) || N(0, I))`
 
 is what the JMVAE authors' code maximises for CMMA: the warm-up is on the second divergence.
@@ -15,6 +21,7 @@ is what the JMVAE authors' code maximises for CMMA: the warm-up is on the second
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -90,6 +97,42 @@ def joint_elbo(
     return Bound(loss=loss, reconstruction=reconstruction, rate=rate, alignment={})
 
 
+def importance_weighted(
+    posterior: Distribution,
+    prior: Distribution,
+    likelihoods: Mapping[str, Distribution],
+    batch: Batch,
+    z: Array,
+    beta: float | Array = 1.0,
+    mask: Mask | None = None,
+) -> Bound:
+    """Bound (3) from bare distributions, `joint_elbo` with K draws.
+
+    Args:
+      likelihoods: modality -> p(x_m | z_k), batch shape `[K, B]`.
+      z: draws from the posterior, `[K, B, D]`.
+      posterior, prior, batch, beta, mask: as in `joint_elbo`.
+
+    Returns:
+      A `Bound` of arrays `[B]`: its loss is that of (3), its other terms are those of (1), means
+      over the draws.
+
+    Example:
+      >>> import jax.numpy as jnp, numpyro.distributions as dist, jmvae_jax as jm
+      >>> q = p = dist.Normal(jnp.zeros((3, 2)), 1.0).to_event(1)
+      >>> likelihoods = {"x": dist.Normal(jnp.zeros((4, 3, 5)), 1.0).to_event(1)}
+      >>> z, batch = jnp.zeros((4, 3, 2)), {"x": jnp.zeros((3, 5))}
+      >>> jm.objectives.importance_weighted(q, p, likelihoods, batch, z).loss.shape
+      (3,)
+    """
+    draws = joint_elbo(posterior, prior, likelihoods, batch, beta, z, mask)
+    apart = posterior.log_prob(z) - prior.log_prob(z)
+    log_weights = _total(draws.reconstruction) - beta * apart
+    # A rate in closed form has no axis of draws.
+    bound = jax.tree.map(lambda term: term if term.ndim < 2 else term.mean(axis=0), draws)
+    return bound.replace(loss=jnp.log(len(z)) - jax.nn.logsumexp(log_weights, axis=0))
+
+
 def present_only(terms: Mapping[str, Array], mask: Mask | None) -> dict[str, Array]:
     """The terms `[B]` with zeros where their modality is absent."""
     if mask is None:
@@ -107,16 +150,30 @@ def posterior_bound(
     beta: float | Array,
     mask: Mask | None,
     train: bool,
+    num_samples: int = 1,
 ) -> tuple[Bound, Distribution, Array]:
-    """Bound (1) of a bound module, with the posterior and the draw it was taken at."""
+    """Bound (1) or (3) of a bound module, with the posterior and the first draw it was taken at."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples}: expected at least 1")
     check_batch(module.modalities, batch, mask)
     filled = fill_absent(batch, mask)
     posterior, prior = module.infer(filled, mask, train)
-    rows = jnp.arange(posterior.batch_shape[0])
-    z = distributions.sample(posterior, distributions.example_keys(key, rows))
+    if not distributions.is_reparameterized(posterior):
+        raise ValueError(
+            "a bound's gradient goes through draws of q(z | x), and those of a mixture have none "
+            "to its weights: give the joint encoder another family"
+        )
+    keys = distributions.example_keys(key, jnp.arange(posterior.batch_shape[0]))
+    if num_samples == 1:
+        z = distributions.sample(posterior, keys)
+        likelihoods = module.decode(z, filled, train=train)
+        bound = joint_elbo(posterior, prior, likelihoods, filled, beta, z, mask)
+        return bound, posterior, z
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
+    z = distributions.sample(posterior, fold(keys, jnp.arange(num_samples)))
     likelihoods = module.decode(z, filled, train=train)
-    bound = joint_elbo(posterior, prior, likelihoods, filled, beta, z, mask)
-    return bound, posterior, z
+    bound = importance_weighted(posterior, prior, likelihoods, filled, z, beta, mask)
+    return bound, posterior, z[0]
 
 
 def elbo(
@@ -126,17 +183,19 @@ def elbo(
     batch: Batch,
     *,
     beta: float | Array = 1.0,
+    num_samples: int = 1,
     mask: Mask | None = None,
     train: bool = False,
     mutable: Any = False,
 ) -> Any:
-    """Bound (1) of any model of the zoo: VAE, JMVAE-zero, CVAE, CMMA.
+    """Bound (1) of any model of the zoo: VAE, JMVAE-zero, CVAE, CMMA; or bound (3).
 
     Args:
       model: a model and `variables`, its parameters and state.
       key: one key, folded with each row's number, or keys `[B]`.
       batch: modality -> `[B, *shape]`, every modality of the model.
       beta: weight of the rate in the loss.
+      num_samples: K, draws of z for each example; above 1 the loss is that of bound (3).
       mask: modality -> `bool[B]`; a modality that it lacks is present everywhere.
       train: whether networks with statistics use and update those of the batch.
       mutable: as in Linen's `apply`.
@@ -145,11 +204,12 @@ def elbo(
       A `Bound`; with `mutable`, a pair of it and the updated collections.
 
     Raises:
-      ValueError: the batch lacks a modality, has one too many, or a wrong shape, dtype or range.
+      ValueError: the batch lacks a modality, has one too many, or a wrong shape, dtype or range;
+        `num_samples` below 1; q(z | x) is a mixture.
     """
 
     def terms(module: MultimodalModel) -> Bound:
-        return posterior_bound(module, key, batch, beta, mask, train)[0]
+        return posterior_bound(module, key, batch, beta, mask, train, num_samples)[0]
 
     return model.apply(variables, method=terms, mutable=mutable)
 

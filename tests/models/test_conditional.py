@@ -239,7 +239,7 @@ def test_what_cannot_be_inferred_generated_or_estimated_is_refused_by_name(model
     wrong = {"target": ("image",), "given": ("label",), "proposal": ("image",)}
     with pytest.raises(ValueError, match=rf"proposal=\('image',\): a {name} draws from all of"):
         jm.log_likelihood(model, variables, key, batch, **wrong)
-    with pytest.raises(ValueError, match="jmvae_kl aligns single encoders"):
+    with pytest.raises(ValueError, match="jmvae_kl aligns encoders of a part"):
         jm.jmvae_kl(model, variables, key, batch)
 
 

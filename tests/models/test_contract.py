@@ -9,7 +9,7 @@ import pytest
 import zoo
 
 import jmvae_jax as jm
-from jmvae_jax.distributions import example_keys
+from jmvae_jax.distributions import center, example_keys, unpack
 
 EVERY = pytest.mark.parametrize("name", zoo.ZOO)
 CONDITIONAL = [name for name, entry in zoo.ZOO.items() if entry.model.conditions]
@@ -20,7 +20,17 @@ SUBSETS = [(name, given) for name, entry in zoo.ZOO.items() for given in zoo.inf
 @functools.cache
 def case(name):
     model = zoo.ZOO[name].model
-    return model, zoo.variables_of(model), zoo.batch_of(model)
+
+    def moved(leaf):
+        """Off its first values: what starts at 0 (a flow's outer kernels) hides other parts."""
+        return leaf + 0.05 * np.sin(1 + np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape)
+
+    return model, jax.tree.map(moved, zoo.variables_of(model)), zoo.batch_of(model)
+
+
+def arrays(distribution):
+    """What describes it."""
+    return unpack(distribution)[0]
 
 
 def bound_of(name, params, key, batch, mask=None):
@@ -106,10 +116,9 @@ def test_a_posterior_needs_only_what_it_is_given(name, given):
     part = {modality: batch[modality] for modality in given}
     q = model.apply(variables, part, given=given, method="posterior")
     assert (q.batch_shape, q.event_shape) == ((zoo.ROWS,), (model.latent_dim,))
-    assert is_finite([q.mean, q.variance])
-    assert (np.asarray(q.variance) > 0).all()
+    assert is_finite([arrays(q), q.log_prob(center(q))])
     whole = model.apply(variables, batch, given=given, method="posterior")
-    assert_trees_equal([whole.mean, whole.variance], [q.mean, q.variance])
+    assert_trees_equal(arrays(whole), arrays(q))
 
 
 @pytest.mark.parametrize(("name", "given"), SUBSETS)
@@ -117,7 +126,7 @@ def test_the_order_of_the_given_names_does_not_matter(name, given):
     model, variables, batch = case(name)
     q = model.apply(variables, batch, given=given, method="posterior")
     turned = model.apply(variables, batch, given=list(given[::-1]), method="posterior")
-    assert_trees_equal([turned.mean, turned.variance], [q.mean, q.variance])
+    assert_trees_equal(arrays(turned), arrays(q))
 
 
 @EVERY
@@ -125,7 +134,7 @@ def test_every_modality_is_given_by_default(name):
     model, variables, batch = case(name)
     q = model.apply(variables, batch, method="posterior")
     named = model.apply(variables, batch, given=tuple(batch), method="posterior")
-    assert_trees_equal([named.mean, named.variance], [q.mean, q.variance])
+    assert_trees_equal(arrays(named), arrays(q))
 
 
 @pytest.mark.parametrize("name", JOINT)

@@ -1,0 +1,293 @@
+"""Families of posteriors: identities between them, and their densities by other means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+import scipy.stats
+from scipy.special import logsumexp
+
+from jmvae_jax.distributions import (
+    Coupling,
+    Diagonal,
+    Flow,
+    Full,
+    LowRank,
+    Mixture,
+    center,
+    component_draws,
+    example_keys,
+    gaussian,
+    is_reparameterized,
+    kl_divergence,
+    positive,
+    product_of_experts,
+    sample,
+    standard_normal,
+    unpack,
+)
+
+ROWS, DIM = 4, 3
+FAMILIES = {
+    "diagonal": Diagonal(),
+    "full": Full(),
+    "low_rank": LowRank(2),
+    "mixture": Mixture(3),
+    "mixture_full": Mixture(2, Full()),
+    "mixture_low_rank": Mixture(2, LowRank(1)),
+    "flow": Coupling(3, 8),
+    "flow_mixture": Coupling(2, 8, Mixture(2, Full())),
+}
+GAUSSIANS = ("diagonal", "full", "low_rank")
+EVERY = pytest.mark.parametrize("name", FAMILIES)
+Z = jax.random.normal(jax.random.key(6), (2, ROWS, DIM))
+
+
+def row_keys(*samples):
+    """Keys for `[*samples, ROWS]` draws; new ones at each call, since a key serves once."""
+    shape = (*samples, ROWS)
+    return example_keys(jax.random.key(5), jnp.arange(np.prod(shape)).reshape(shape))
+
+
+def predicted(family, seed=0, **fixed):
+    """Outputs of an encoder, and what rows share, by noise."""
+    key = jax.random.key(seed)
+    arrays, shared = {}, {}
+    for number, (name, output) in enumerate(family.outputs(DIM).items()):
+        values = 0.5 * jax.random.normal(jax.random.fold_in(key, number), (ROWS, *output.shape))
+        arrays[name] = positive(values) if output.positive else values
+    for number, (name, output) in enumerate(family.shared(DIM).items()):
+        shared[name] = 0.5 * jax.random.normal(jax.random.fold_in(key, 100 + number), output.shape)
+    arrays |= {name: jnp.full_like(arrays[name], value) for name, value in fixed.items()}
+    return arrays, shared
+
+
+def made(name, seed=0):
+    family = FAMILIES[name]
+    return family.build(*predicted(family, seed))
+
+
+def close(found, expected, rtol=1e-4):
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-4)
+
+
+@EVERY
+def test_a_family_has_rows_of_z_with_draws_and_densities(name):
+    q = made(name)
+    assert (q.batch_shape, q.event_shape) == ((ROWS,), (DIM,))
+    draws = sample(q, row_keys(5))
+    assert draws.shape == (5, ROWS, DIM)
+    assert q.log_prob(draws).shape == (5, ROWS)
+    assert np.isfinite(q.log_prob(draws)).all()
+    assert center(q).shape == (ROWS, DIM)
+
+
+@EVERY
+def test_at_rest_a_family_is_the_standard_normal(name):
+    family = FAMILIES[name]
+    _, shared = predicted(family)
+    rest = {n: jnp.full((ROWS, *o.shape), o.rest) for n, o in family.outputs(DIM).items()}
+    close(family.build(rest, shared).log_prob(Z), standard_normal(DIM).log_prob(Z))
+
+
+@EVERY
+def test_what_is_taken_apart_and_built_again_is_the_same(name):
+    q = made(name)
+    arrays, build = unpack(q)
+    np.testing.assert_array_equal(build(arrays).log_prob(Z), q.log_prob(Z))
+    one, build = unpack(q, (1, ROWS))
+    row = jax.tree.map(lambda x: x[0, 2], one)
+    close(build(row).log_prob(Z[0, 2]), q.log_prob(Z)[0, 2])
+
+
+@EVERY
+def test_draws_are_of_the_density(name):
+    """E[q2(z) / q(z)] is 1 for any other density q2."""
+    q = made(name)
+    keys = row_keys(4000)
+    z = jax.jit(lambda keys: sample(made(name), keys))(keys)
+    # Narrower than q, so that the ratio has a variance.
+    narrow = gaussian(center(q), 0.05 * jnp.ones((ROWS, DIM)))
+    ratio = np.exp(np.asarray(narrow.log_prob(z) - q.log_prob(z), np.float64))
+    error = ratio.std(0) / np.sqrt(len(ratio))
+    assert (error < 0.25).all()
+    assert (np.abs(ratio.mean(0) - 1) < 4.5 * error).all()
+
+
+def test_a_full_covariance_has_its_factors_density():
+    arrays, shared = predicted(Full())
+    found = Full().build(arrays, shared).log_prob(Z[0])
+    for row in range(ROWS):
+        factor = np.eye(DIM)
+        factor[np.tril_indices(DIM, -1)] = arrays["lower"][row]
+        factor *= np.sqrt(np.asarray(arrays["variance"][row]))[:, None]
+        expected = scipy.stats.multivariate_normal(arrays["mean"][row], factor @ factor.T)
+        close(found[row], expected.logpdf(Z[0, row]))
+
+
+def test_a_low_rank_covariance_is_its_sum():
+    arrays, shared = predicted(LowRank(2))
+    found = LowRank(2).build(arrays, shared).log_prob(Z[0])
+    for row in range(ROWS):
+        factor = np.asarray(arrays["factor"][row])
+        covariance = np.diag(arrays["variance"][row]) + factor @ factor.T
+        expected = scipy.stats.multivariate_normal(arrays["mean"][row], covariance)
+        close(found[row], expected.logpdf(Z[0, row]))
+
+
+def test_a_mixture_is_the_weighted_sum_of_its_components():
+    arrays, shared = predicted(Mixture(3))
+    arrays["logits"] = jax.random.normal(jax.random.key(9), (ROWS, 3))
+    found = Mixture(3).build(arrays, shared).log_prob(Z[0])
+    parts = [gaussian(arrays["mean"][:, k], arrays["variance"][:, k]) for k in range(3)]
+    terms = [
+        p.log_prob(Z[0]) + jax.nn.log_softmax(arrays["logits"])[:, k] for k, p in enumerate(parts)
+    ]
+    close(found, logsumexp(np.stack(terms), axis=0))
+
+
+@pytest.mark.parametrize("of", [Diagonal(), Full(), LowRank(1)])
+def test_a_mixture_of_one_is_its_component(of):
+    arrays, shared = predicted(of)
+    one = {name: values[:, None] for name, values in arrays.items()}
+    one["logits"] = jnp.full((ROWS, 1), 0.7)
+    close(Mixture(1, of).build(one, shared).log_prob(Z), of.build(arrays, shared).log_prob(Z))
+
+
+@pytest.mark.parametrize(("family", "output"), [(Full(), "lower"), (LowRank(2), "factor")])
+def test_a_covariance_with_a_diagonal_factor_is_the_diagonal_gaussian(family, output):
+    arrays, shared = predicted(family, **{output: 0.0})
+    expected = Diagonal().build(arrays, shared)
+    found = family.build(arrays, shared)
+    close(found.log_prob(Z), expected.log_prob(Z))
+    close(found.mean, expected.mean)
+
+
+@pytest.mark.parametrize("base", [Diagonal(), Full(), Mixture(2)])
+def test_a_flow_with_identity_parameters_is_its_base(base):
+    family = Coupling(3, 8, base)
+    arrays, shared = predicted(family)
+    found = family.build(arrays, shared | {"outer": jnp.zeros_like(shared["outer"])})
+    expected = base.build(arrays, {})
+    np.testing.assert_array_equal(found.log_prob(Z), expected.log_prob(Z))
+    np.testing.assert_array_equal(sample(found, row_keys()), sample(expected, row_keys()))
+
+
+def test_a_flow_starts_as_its_base():
+    assert Coupling(3).shared(DIM)["outer"].scale == 0.0
+
+
+def test_the_density_of_a_flow_is_that_of_a_change_of_variables():
+    q = made("flow")
+    assert isinstance(q, Flow)
+    e = jax.random.normal(jax.random.key(8), (ROWS, DIM))
+    z = q.transform(e)
+    assert (np.abs(z - e) > 1e-3).any()
+    for row in range(ROWS):
+        arrays, build = unpack(q)
+        one = build(jax.tree.map(lambda x, row=row: x[row], arrays))
+        jacobian = np.asarray(jax.jacfwd(one.transform)(e[row]), np.float64)
+        expected = one.base.log_prob(e[row]) - np.linalg.slogdet(jacobian)[1]
+        close(one.log_prob(z[row]), expected)
+
+
+def test_layers_of_a_flow_change_one_parity_each():
+    q = made("flow")
+    one = Flow(q.base, q.context[:, :1], q.inner[:1], q.outer[:1])
+    e = jax.random.normal(jax.random.key(8), (ROWS, DIM))
+    changed = (np.asarray(one.transform(e) - e) != 0).any(axis=0)
+    np.testing.assert_array_equal(changed, [False, True, False])
+
+
+@pytest.mark.parametrize("first", GAUSSIANS)
+@pytest.mark.parametrize("second", GAUSSIANS)
+def test_between_gaussians_the_divergence_has_a_closed_form(first, second):
+    p, q = made(first, 1), made(second, 2)
+
+    def moments(d):
+        covariance = getattr(d, "covariance_matrix", None)
+        return d.mean, jax.vmap(jnp.diag)(d.variance) if covariance is None else covariance
+
+    (m, s), (n, t) = moments(p), moments(q)
+    for row in range(ROWS):
+        mean, other = (np.asarray(x[row], np.float64) for x in (m, n))
+        cov, second_cov = (np.asarray(x[row], np.float64) for x in (s, t))
+        inverse = np.linalg.inv(second_cov)
+        expected = 0.5 * (
+            np.trace(inverse @ cov)
+            + (other - mean) @ inverse @ (other - mean)
+            - DIM
+            + np.linalg.slogdet(second_cov)[1]
+            - np.linalg.slogdet(cov)[1]
+        )
+        close(kl_divergence(p, q)[row], expected, rtol=1e-3)
+
+
+def test_a_divergence_without_closed_form_needs_a_draw():
+    with pytest.raises(ValueError, match="no closed form: give z"):
+        kl_divergence(made("mixture"), made("full"))
+
+
+def test_a_mixtures_divergence_has_the_right_gradient_to_its_weights_too():
+    """Against the trapezoidal rule, in one dimension."""
+    means, target = jnp.array([[[-1.0], [1.5]]]), gaussian(jnp.zeros((1, 1)), jnp.ones((1, 1)))
+
+    def mixture(logits):
+        arrays = {"logits": logits[None], "mean": means, "variance": 0.5 * jnp.ones((1, 2, 1))}
+        return Mixture(2).build(arrays, {})
+
+    def exact(logits):
+        z = jnp.linspace(-8.0, 8.0, 4001)[:, None, None]
+        q = mixture(logits)
+        terms = jnp.exp(q.log_prob(z)) * (q.log_prob(z) - target.log_prob(z))
+        return jnp.trapezoid(terms[:, 0], dx=16.0 / 4000)
+
+    def estimated(logits, key):
+        q = mixture(logits)
+        return kl_divergence(q, target, component_draws(q, example_keys(key, jnp.arange(1))))[0]
+
+    logits = jnp.array([0.3, -0.4])
+    keys = jax.random.split(jax.random.key(3), 4000)
+    for function in (lambda f: f, jax.grad):
+        found = jax.jit(jax.vmap(function(estimated), (None, 0)))(logits, keys)
+        found = np.asarray(found, np.float64)
+        error = found.std(0) / np.sqrt(len(keys))
+        assert (np.abs(found.mean(0) - function(exact)(logits)) < 4.5 * error + 1e-4).all()
+
+
+@EVERY
+def test_draws_for_a_divergence_are_of_each_component(name):
+    q = made(name)
+    found = component_draws(q, row_keys())
+    count = (q.mixture_size,) if isinstance(q, dist.MixtureSameFamily) else ()
+    assert found.shape == (*count, ROWS, DIM)
+    assert kl_divergence(q, standard_normal(DIM), found).shape == (ROWS,)
+
+
+def test_a_mixtures_draws_are_not_reparameterized():
+    found = {name for name in FAMILIES if not is_reparameterized(made(name))}
+    assert found == {"mixture", "mixture_full", "mixture_low_rank", "flow_mixture"}
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "diagonal"])
+def test_a_product_is_of_diagonal_gaussians_alone(name):
+    with pytest.raises(ValueError, match="a product is of diagonal Gaussians"):
+        product_of_experts([made("diagonal"), made(name)])
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: LowRank(0), "rank=0: expected at least 1"),
+        (lambda: Mixture(0), "components=0: expected at least 1"),
+        (lambda: Mixture(2, Mixture(2)), r"of=Mixture.*expected Diagonal\(\), Full\(\)"),
+        (lambda: Coupling(0), "layers=0: expected at least 1"),
+        (lambda: Coupling(1, 0), "hidden=0: expected at least 1"),
+        (lambda: Coupling(1, 8, Coupling(1)), "base=Coupling.*expected a Gaussian"),
+        (lambda: Coupling(1).shared(1), "latent_dim=1: a coupling flow needs at least 2"),
+    ],
+)
+def test_what_cannot_be_is_refused(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
