@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import recipe
 from experiments.models import Statistics
 from jmvae_jax import data, parallel, training
 from jmvae_jax.training.feeds import Feed
@@ -59,17 +60,27 @@ class ModalityRows:
     """The rows of a split where they lie on disk, see `data.StoredRows`; checked as they are read.
 
     `rows[numbers]` raises ValueError as `load_split` does.
+
+    Attributes:
+      mask: modality -> `bool[N]`, true where a row has the modality; {}: all have all.
     """
 
     def __init__(self, config: ConfigDict, split: str):
-        self._config = config
+        self._config, self._split = config, split
         self._rows = data.StoredRows(config.data.dataset, split, **places(config))
+        self.mask: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
         return _checked(self._config, self._rows[rows])
+
+    def load(self) -> dict[str, np.ndarray]:
+        """All of them in memory: modality -> `[N, ...]`."""
+        stored = load_split(self._config, self._split)
+        stored.pop("index")
+        return stored
 
     @property
     def streamed(self) -> bool:
@@ -80,6 +91,58 @@ class ModalityRows:
         return size > RESIDENT_SHARE * _device_memory()
 
 
+class TrainingRows(ModalityRows):
+    """The rows of the training split, from which modalities were removed at random if asked for.
+
+    What `data.missing_rates` and `data.missing_seed` say is done to this split and to no other.
+    With `data.missing_rows` "keep" all rows are there, and `mask` says what each has kept; with
+    "drop" only those are that have lost nothing, numbered anew. Either way the same rows lose the
+    same modalities, in memory or streamed. What was removed is still read: masked, it reaches
+    neither a network nor a density. Networks see zeros in its place, which batch norm counts in its
+    statistics (`model.norm=group` has none); `load_statistics` are those of all stored rows.
+
+    Attributes:
+      num_stored: rows of the split.
+      num_complete: rows that have lost nothing.
+
+    Raises:
+      ValueError: see `recipe.removal`; no row is left.
+    """
+
+    def __init__(self, config: ConfigDict):
+        removal = recipe.removal(config)
+        super().__init__(config, config.data.train_split)
+        self.num_stored = self.num_complete = len(self._rows)
+        self._numbers: np.ndarray | None = None  # of the rows that are left in the split
+        if not any(removal.rates.values()):
+            return
+        kept = data.remove_at_random(removal.rates, self.num_stored, removal.seed)
+        complete = np.flatnonzero(np.all(list(kept.values()), axis=0))
+        self.num_complete = len(complete)
+        if removal.rows == "keep":
+            self.mask = {name: kept[name] for name, rate in removal.rates.items() if rate}
+        elif self.num_complete:
+            self._numbers = complete
+        else:
+            raise ValueError(
+                f"data.missing_rows='drop': none of the {self.num_stored} rows of "
+                f"{config.data.train_split!r} keeps every modality; expected lower rates in "
+                f"data.missing_rates, which has {removal.rates}"
+            )
+
+    def __len__(self) -> int:
+        return self.num_stored if self._numbers is None else len(self._numbers)
+
+    def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
+        return super().__getitem__(rows if self._numbers is None else self._numbers[rows])
+
+    def load(self) -> dict[str, np.ndarray]:
+        stored = super().load()
+        if self._numbers is None:
+            return stored
+        return {name: values[self._numbers] for name, values in stored.items()}
+
+
 @contextlib.contextmanager
 def open_feed(
     config: ConfigDict,
@@ -88,11 +151,9 @@ def open_feed(
     key: jax.Array,
     devices: parallel.DataParallel,
 ) -> Iterator[Feed]:
-    """What a run's dispatches read: the training split on the devices, or a stream of `rows`."""
+    """What a run's dispatches read: `rows` on the devices, or a stream of them."""
     if not rows.streamed:
-        stored = load_split(config, config.data.train_split)
-        stored.pop("index")
-        yield training.Resident(stored, {}, key, plan.batch_size, devices)
+        yield training.Resident(rows.load(), rows.mask, key, plan.batch_size, devices)
         return
     with training.Stream(
         rows,
@@ -101,6 +162,7 @@ def open_feed(
         devices,
         next_stop=plan.next_stop,
         slots=plan.steps_per_dispatch,
+        mask=rows.mask,
         ahead=config.data.blocks_ahead,
         workers=config.data.workers,
     ) as stream:

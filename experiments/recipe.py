@@ -1,6 +1,6 @@
 """From a configuration to numbers that are checked, learning rates and optimisers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 from ml_collections import ConfigDict
@@ -45,6 +45,53 @@ def check_config(config: ConfigDict) -> None:
     for name in ("workers", "blocks_ahead"):
         if config.data[name] < 1:
             raise ValueError(f"data.{name}={config.data[name]}: expected at least 1")
+    removal(config)
+
+
+class Removal(NamedTuple):
+    """What training rows lose at random.
+
+    Attributes:
+      rates: every modality -> probability in [0, 1) of leaving a row.
+      seed: of the draws.
+      rows: "keep" those that have lost something, or "drop" them.
+    """
+
+    rates: dict[str, float]
+    seed: int
+    rows: str
+
+
+def removal(config: ConfigDict) -> Removal:
+    """What `data.missing_...` asks for; nothing in configurations of older runs, which lack it.
+
+    Raises:
+      ValueError: it cannot be done, by its key.
+    """
+    asked = config.data.get("missing_rates", {})
+    found = Removal(
+        rates=dict.fromkeys(config.modalities, 0.0) | dict(asked),
+        seed=config.data.get("missing_seed", 0),
+        rows=config.data.get("missing_rows", "keep"),
+    )
+    if found.rows not in ("keep", "drop"):
+        raise ValueError(f"data.missing_rows={found.rows!r}: expected 'keep' or 'drop'")
+    if found.seed < 0:
+        raise ValueError(f"data.missing_seed={found.seed}: expected at least 0")
+    for name, rate in found.rates.items():
+        key = f"data.missing_rates.{name}={rate}"
+        if name not in config.modalities:
+            raise ValueError(f"{key}: expected a modality, one of {list(config.modalities)}")
+        if not 0 <= rate < 1:
+            raise ValueError(f"{key}: expected [0, 1)")
+        if rate and len(config.modalities) == 1:
+            raise ValueError(f"{key}: no row can lose its only modality; expected 0")
+        if rate and found.rows == "keep" and "adversary" in config:
+            raise ValueError(
+                f"{key}: an adversarial step needs rows that have every modality; expected "
+                "data.missing_rows=drop beside it, or 0"
+            )
+    return found
 
 
 def limit_norm(limit: float) -> optax.GradientTransformation:

@@ -21,6 +21,7 @@ CONFIG_FILE = "config.json"
 RESULTS_FILE = "results.json"
 VALUES_FILE = "values.npz"
 STATISTICS_FILE = "statistics.npz"
+PRIOR_FILE = "prior.npz"
 PICTURE_ENDINGS = (".png", ".pdf", ".svg")
 
 HARMLESS = (
@@ -41,6 +42,14 @@ HARMLESS = (
     "train.keep_checkpoints",
 )
 """Keys that may differ when a run goes on: they change no parameter, but by rounding."""
+
+ADDED = {
+    "data.missing_seed": 0,
+    "data.missing_rows": "keep",
+    "model.posterior": "diagonal",
+    "objective.num_samples": 1,
+}
+"""Keys that older runs lack -> what they were trained with; they had no missing rates either."""
 
 
 def checkpoints_path(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -103,6 +112,30 @@ def read_statistics(workdir: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def read_prior(workdir: str | os.PathLike[str], step: int) -> dict[str, np.ndarray] | None:
+    """The prior fitted to a run, as arguments of `evaluation.mixture_prior`; None: there is none.
+
+    Args:
+      workdir: of the run.
+      step: that the run is at.
+
+    Raises:
+      ValueError: it was fitted at another step.
+    """
+    path = pathlib.Path(workdir) / PRIOR_FILE
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        found = dict(arrays)
+    fitted = int(found.pop("step"))
+    if fitted != step:
+        raise ValueError(
+            f"{path} was fitted at step {fitted:,}, and the run is at step {step:,}: fit it again "
+            "with experiments/fit_prior.py, or remove it"
+        )
+    return found
+
+
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     """The configuration of a run.
 
@@ -128,8 +161,11 @@ def write_config(folder: pathlib.Path, config: ConfigDict) -> None:
 
 
 def _flat(config: ConfigDict) -> dict[str, Any]:
-    """Dotted key -> value, as JSON would give it back."""
-    return flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")
+    """Dotted key -> value, as JSON would give it back; keys that are younger than the run too."""
+    younger = dict(ADDED)
+    for name in config.modalities:
+        younger |= {f"data.missing_rates.{name}": 0.0, f"modalities.{name}.posterior": "diagonal"}
+    return younger | flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -37,6 +37,19 @@ def parse_variant(
     return name, smoke, sizes
 
 
+def objective_config(inference: str | None) -> ConfigDict:
+    """What is trained, for a model of that `inference`."""
+    objective = ConfigDict()
+    objective.name = "elbo"
+    objective.num_samples = 1  # of z for each example; above 1: the importance-weighted bound
+    if inference in ("kl", "masked"):
+        objective.name = "jmvae_kl"
+        objective.alpha = 0.1
+        objective.alignment = "joint"  # or detached
+        objective.divergence = "forward"  # or reverse, jeffreys
+    return objective
+
+
 def data_config(dataset: str, train_split: str, validation_split: str) -> ConfigDict:
     """Where the data come from."""
     data = ConfigDict()
@@ -49,6 +62,9 @@ def data_config(dataset: str, train_split: str, validation_split: str) -> Config
     data.streamed = config_dict.placeholder(bool)  # where a device had better not hold them all
     data.workers = 2  # threads that read a stream
     data.blocks_ahead = 2  # dispatches whose rows are made ready before their time
+    data.missing_rates = ConfigDict()  # modality -> share of training rows that lose it, at random
+    data.missing_seed = 0  # of what is removed
+    data.missing_rows = "keep"  # or drop: train on the rows that lose nothing
     return data
 
 

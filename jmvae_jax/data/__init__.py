@@ -5,6 +5,7 @@ Nothing here knows a model, and nothing imports TensorFlow.
 
 from jmvae_jax.data.descriptions import metadata, pixel_statistics
 from jmvae_jax.data.loading import load, num_examples, prepare
+from jmvae_jax.data.missing import remove_at_random
 from jmvae_jax.data.pipeline import Epoch, num_steps, padded_batches
 from jmvae_jax.data.stored import StoredRows
 from jmvae_jax.data.transforms import apply_transforms, evaluation_batch
@@ -21,4 +22,5 @@ __all__ = [
     "padded_batches",
     "pixel_statistics",
     "prepare",
+    "remove_at_random",
 ]
