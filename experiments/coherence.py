@@ -15,12 +15,21 @@ from experiments.judge import TrainedJudge
 from experiments.pictures import image_modalities, pixels
 from jmvae_jax import evaluation
 from jmvae_jax.data.transforms import EVALUATION_SEED, apply_transforms
+from jmvae_jax.distributions import Distribution
 
 PRIOR_DRAWS = 5000
 """Images from the prior of a data set of attributes."""
 
 BLOCK = 500
 """Images that are held at once."""
+
+
+class Asked(NamedTuple):
+    """What is judged, see `coherence`."""
+
+    num_images: int
+    num_proposals: int
+    prior: Distribution | None
 
 
 def check_judgeable(model: jm.MultimodalModel) -> None:
@@ -36,6 +45,8 @@ def coherence(
     stored: Mapping[str, np.ndarray],
     predicted: Mapping[str, np.ndarray],
     num_images: int,
+    num_proposals: int = 1,
+    prior: Distribution | None = None,
 ) -> dict[str, Any]:
     """How well generated images and what they are generated from fit, by a judge.
 
@@ -47,15 +58,18 @@ def coherence(
       stored: every test image and its label or attributes, also where the model has none.
       predicted: label -> classes that the model infers from the first examples of `stored`.
       num_images: generated images of each class.
+      num_proposals: above 1, images whose z was resampled among so many are judged as well.
+      prior: that was fitted to the run; images drawn from it are judged as well.
     """
     model = run.model
     (image,) = image_modalities(model)
     found: dict[str, Any] = {"judge": dict(judge.accuracy)}
     real = _seen(judge, (_unit(stored[image][rows]) for rows in _blocks(len(stored[image]))))
+    asked = Asked(num_images, num_proposals, prior)
     if "attributes" in stored:
-        sets = _of_attributes(run, judge, stored, image, found, real)
+        sets = _of_attributes(run, judge, stored, image, asked, found, real)
     else:
-        sets = _of_labels(run, judge, stored, image, num_images, found)
+        sets = _of_labels(run, judge, stored, image, asked, found)
     for name, classes in predicted.items():
         wanted = stored[name][: len(classes)]
         found["image_to_label"] = _agreement(wanted, classes, model.modalities[name])
@@ -114,7 +128,7 @@ def _of_labels(
     judge: TrainedJudge,
     stored: Mapping[str, np.ndarray],
     image: str,
-    num_images: int,
+    asked: Asked,
     found: dict[str, Any],
 ) -> dict[str, np.ndarray]:
     """Adds what a judge of classes sees to `found`; features of the generated sets."""
@@ -123,9 +137,13 @@ def _of_labels(
     sets: dict[str, np.ndarray] = {}
     if label is not None:
         real = stored[label]
-        sets["from_labels"] = _from_labels(run, judge, real, image, label, num_images, found)
+        sets["from_labels"] = _from_labels(run, judge, real, image, label, asked, found)
     if not model.conditions:
-        sets["from_prior"] = _from_prior(run, judge, len(stored[image]), image, label, found)
+        count = len(stored[image])
+        sets["from_prior"] = _from_prior(run, judge, count, image, label, None, found)
+        if asked.prior is not None:
+            fitted = _from_prior(run, judge, count, image, label, asked.prior, found)
+            sets["from_fitted_prior"] = fitted
     return sets
 
 
@@ -135,14 +153,14 @@ def _from_labels(
     real_classes: np.ndarray,
     image: str,
     label: str,
-    num_images: int,
+    asked: Asked,
     found: dict[str, Any],
 ) -> np.ndarray:
     """Adds the label's coherence to `found`; features of one image for each real label."""
     modality = run.model.modalities[label]
     one_each = np.arange(modality.shape[0])
 
-    def judged(stream: int, classes: np.ndarray, at_mean: bool = False) -> evaluation.Judged:
+    def judged(stream: int, classes: np.ndarray, **options: Any) -> evaluation.Judged:
         return evaluation.judge_from_labels(
             run.model,
             run.variables,
@@ -151,11 +169,15 @@ def _from_labels(
             classes,
             label=label,
             image=image,
-            at_mean=at_mean,
+            **options,
         )
 
-    wanted = np.tile(one_each, num_images)
+    wanted = np.tile(one_each, asked.num_images)
     found["label_to_image"] = _agreement(wanted, judged(1, wanted).classes, modality)
+    # A condition has no likelihood to resample by.
+    if asked.num_proposals > 1 and label in run.model.generated:
+        resampled = judged(8, wanted, num_proposals=asked.num_proposals).classes
+        found["label_to_image_resampled"] = _agreement(wanted, resampled, modality)
     at_mean = judged(2, one_each, at_mean=True).classes
     found["label_to_image_at_mean"] = _agreement(one_each, at_mean, modality)
     return judged(3, real_classes).features
@@ -167,14 +189,23 @@ def _from_prior(
     num_images: int,
     image: str,
     label: str | None,
+    prior: Distribution | None,
     found: dict[str, Any],
 ) -> np.ndarray:
-    """Adds the joint coherence to `found`; features of draws from the prior."""
+    """Adds the joint coherence to `found`; features of draws from the prior, p(z) or another."""
+    name, stream = ("joint", 4) if prior is None else ("joint_fitted_prior", 9)
     seen, drawn = evaluation.judge_from_prior(
-        run.model, run.variables, _key(4), judge.read, num_images, image=image, label=label
+        run.model,
+        run.variables,
+        _key(stream),
+        judge.read,
+        num_images,
+        image=image,
+        label=label,
+        prior=prior,
     )
     if label is not None:
-        found["joint"] = _agreement(drawn, seen.classes, run.model.modalities[label])
+        found[name] = _agreement(drawn, seen.classes, run.model.modalities[label])
     return seen.features
 
 
@@ -186,6 +217,7 @@ def _of_attributes(
     judge: TrainedJudge,
     stored: Mapping[str, np.ndarray],
     image: str,
+    asked: Asked,
     found: dict[str, Any],
     real: Seen,
 ) -> dict[str, np.ndarray]:
@@ -197,11 +229,19 @@ def _of_attributes(
         transforms = {name: run.transforms[name]}
         given = apply_transforms(transforms, jax.random.split(_key(5), len(wanted)), stored)
         sets["from_attributes"] = _seen(judge, _drawn(run, _key(6), given, image, len(wanted)))
-        at_mean = _seen(judge, _drawn_at_mean(run, given, image))
-        for key, seen in (("", sets["from_attributes"]), ("_at_mean", at_mean)):
+        judged = {"": sets["from_attributes"]}
+        if asked.num_proposals > 1 and name in run.model.generated:
+            count = asked.num_proposals
+            images = _drawn(run, _key(10), given, image, len(wanted), num_proposals=count)
+            judged["_resampled"] = _seen(judge, images)
+        judged["_at_mean"] = _seen(judge, _drawn_at_mean(run, given, image))
+        for key, seen in judged.items():
             found[f"attributes_to_image{key}"] = scores.scored(run, wanted, seen.logits)
     if not run.model.conditions:
         sets["from_prior"] = _seen(judge, _drawn(run, _key(7), {}, image, PRIOR_DRAWS))
+        if asked.prior is not None:
+            images = _drawn(run, _key(11), {}, image, PRIOR_DRAWS, prior=asked.prior)
+            sets["from_fitted_prior"] = _seen(judge, images)
     found["sharpness"] = {
         key: {
             "estimate": float(seen.sharpness.mean()),
@@ -214,15 +254,29 @@ def _of_attributes(
 
 
 def _drawn(
-    run: build.Run, key: jax.Array, given: Mapping[str, jax.Array], image: str, count: int
+    run: build.Run,
+    key: jax.Array,
+    given: Mapping[str, jax.Array],
+    image: str,
+    count: int,
+    **options: Any,
 ) -> Iterator[np.ndarray]:
-    """Blocks of pixels: an image for each row of `given`, or for each of `count` prior draws."""
+    """Blocks of pixels: an image for each row of `given`, or for each of `count` prior draws.
+
+    `options` are those of `generate`.
+    """
     keys = jm.distributions.example_keys(key, jnp.arange(count))
     for rows in _blocks(count):
         some = {name: values[rows] for name, values in given.items()}
         samples = 1 if given else rows.stop - rows.start
         images = jm.generate(
-            run.model, run.variables, keys[rows], some, targets=(image,), num_samples=samples
+            run.model,
+            run.variables,
+            keys[rows],
+            some,
+            targets=(image,),
+            num_samples=samples,
+            **options,
         )[image]
         yield pixels(run.showing, image, images[0] if given else images)
 

@@ -5,7 +5,9 @@
 Prints a table and writes DIR/results.json, and the likelihoods of each example to DIR/values.npz.
 Likelihoods are means over the examples, in nats: `stderr` is the deviation over the examples /
 sqrt(their number), `mc_stderr` the Monte-Carlo error of the mean, `ess` the mean effective sample
-size of the draws. `--coherence` judges generated images with a classifier, see judge.py.
+size of the draws. `--coherence` judges generated images with a classifier, see judge.py: with
+`--num_proposals=20` also those whose z was resampled among so many, and where fit_prior.py fitted a
+prior to the run, also those drawn from it.
 """
 
 import pathlib
@@ -19,84 +21,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 from absl import flags
 
-from experiments import build, cli, inputs, processes, scores, workdir
+from experiments import build, cli, inputs, processes, scores, wording, workdir
 from experiments.coherence import check_judgeable, coherence
 from experiments.judge import TrainedJudge, load_judge
 from experiments.models import describe_likelihoods
-from jmvae_jax import parallel
+from jmvae_jax import evaluation, parallel
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 2)
 _COHERENCE = flags.DEFINE_bool("coherence", False, "Judge generated images as well.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Generated images of each class.", 1)
+_NUM_PROPOSALS = flags.DEFINE_integer(
+    "num_proposals", 1, "Above 1: judge images whose z was resampled among so many as well.", 1
+)
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the run's data set.")
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The likelihoods as lines of text."""
-    head = ("log-likelihood", "draws from", "nats", "stderr", "mc", "ess", "estimator")
-    lines = [
-        (
-            *scores.name_of(r["target"], r["given"], r["proposal"]).split(" from "),
-            f"{r['estimate']:.2f}",
-            f"{r['stderr']:.2f}",
-            f"{r['mc_stderr']:.3f}",
-            f"{r['ess']:.1f}",
-            r["estimator"],
-        )
-        for r in rows
-    ]
-    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
-    left = {0, 1, len(head) - 1}
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (head, *lines)
-    )
-
-
-def measures(found: Mapping[str, Any]) -> str:
-    """How well attributes are read, in words."""
-    if found["balanced_accuracy"] is None:
-        return "undefined: no attribute is both present and absent in these examples"
-    return (
-        f"balanced accuracy {found['balanced_accuracy']:.4f} ± {found['stderr']:.4f}, accuracy "
-        f"{found['accuracy']:.4f}, average precision {found['average_precision']:.4f}"
-    )
-
-
-def coherence_lines(found: Mapping[str, Any]) -> list[str]:
-    """The coherence as lines of text."""
-    words = {
-        "label_to_image": "images generated from labels show their label",
-        "label_to_image_at_mean": "the same at the mean of q(z|label), one image a class",
-        "image_to_label": "labels inferred from images are right",
-        "joint": "images and labels drawn from the prior fit",
-    }
-    lines = [
-        f"{text}: {found[name]['share']:.4f} ± {found[name]['stderr']:.4f}"
-        for name, text in words.items()
-        if name in found
-    ]
-    words = {
-        "attributes_to_image": "images generated from attributes show them",
-        "attributes_to_image_at_mean": "the same at the mean of q(z|attributes)",
-    }
-    lines += [f"{text}: {measures(found[name])}" for name, text in words.items() if name in found]
-    for name, sharp in found.get("sharpness", {}).items():
-        lines.append(
-            f"sharpness (variance of the Laplacian), {name.replace('_', ' ')}: "
-            f"{sharp['estimate']:.0f} ± {sharp['stderr']:.0f}"
-        )
-    for name, distance in found["frechet_distance"].items():
-        lines.append(
-            f"Frechet distance to real images in the judge's features, {name.replace('_', ' ')}: "
-            f"{distance['estimate']:.2f} ± {distance['stderr']:.2f}"
-        )
-    return lines
 
 
 def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
@@ -107,9 +46,11 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     if wanted > available:
         raise ValueError(f"num_examples={wanted}: the split {_SPLIT.value!r} has {available}")
     stored = {name: values[:wanted] for name, values in stored.items()}
-    judge = None
+    judge, prior = None, None
     if _COHERENCE.value:
         check_judgeable(run.model)
+        fitted = workdir.read_prior(folder, int(run.state.step))
+        prior = None if fitted is None else evaluation.mixture_prior(**fitted)
         judge = judge_of(run)
     started = time.perf_counter()
     rows, values = scores.likelihoods(run, stored, _NUM_SAMPLES.value)
@@ -132,7 +73,10 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     if judge is not None:
         every = inputs.load_arrays(run.config, _SPLIT.value)
         results["num_images"] = _NUM_IMAGES.value
-        results["coherence"] = coherence(run, judge, every, predicted, _NUM_IMAGES.value)
+        if _NUM_PROPOSALS.value > 1:
+            results["num_proposals"] = _NUM_PROPOSALS.value
+        numbers = (_NUM_IMAGES.value, _NUM_PROPOSALS.value)
+        results["coherence"] = coherence(run, judge, every, predicted, *numbers, prior)
     results["seconds"] = round(time.perf_counter() - started, 1)
     if parallel.is_first():
         # Results stand beside their own values, or are not there.
@@ -166,7 +110,7 @@ def show(run: build.Run, results: Mapping[str, Any]) -> None:
     print(
         f"\n{run.config.variant} after {results['step']:,} steps, K = {_NUM_SAMPLES.value}, "
         f"{results['num_examples']:,} examples of {run.config.data.dataset} {_SPLIT.value}\n\n"
-        f"{table(results['log_likelihood'])}\n"
+        f"{wording.table(results['log_likelihood'])}\n"
     )
     print(f"Densities: {results['likelihoods']}.")
     print(
@@ -179,9 +123,9 @@ def show(run: build.Run, results: Mapping[str, Any]) -> None:
     for name, value in results["accuracy"].items():
         print(f"accuracy of {name}, from the other modalities: {value:.4f}")
     if "attributes" in results:
-        print(f"attributes, from the other modalities: {measures(results['attributes'])}")
+        print(f"attributes, from the other modalities: {wording.measures(results['attributes'])}")
     if "coherence" in results:
-        print("\n".join(coherence_lines(results["coherence"])))
+        print("\n".join(wording.coherence_lines(results["coherence"])))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 
 import jmvae_jax as jm
 from jmvae_jax import evaluation
+from jmvae_jax.distributions import Distribution
 from jmvae_jax.plotting import Grid
 
 Showing = Mapping[str, Callable[[Any], Any]]
@@ -58,15 +59,20 @@ def drawn(
     num_samples: int,
     title: str = "",
     showing: Showing = types.MappingProxyType({}),
+    num_proposals: int = 1,
+    prior: Distribution | None = None,
 ) -> Grid:
     """Means of p(target | z) at draws of z: one row for each thing that is given.
 
     Given one label: a row a class. Given anything else: a row an example of `batch`, beginning
     with what is given where that can be shown. Given nothing: rows of draws from the prior.
+    `num_proposals` and `prior` are those of `generate`.
     """
+    options: dict[str, Any] = {"num_proposals": num_proposals, "prior": prior}
     if not given:
+        count = num_samples * num_samples
         images = jm.generate(
-            model, variables, key, {}, targets=(target,), num_samples=num_samples * num_samples
+            model, variables, key, {}, targets=(target,), num_samples=count, **options
         )[target]
         square = pixels(showing, target, images).reshape(
             num_samples, num_samples, *images.shape[1:]
@@ -80,7 +86,7 @@ def drawn(
         conditions = {name: batch[name] for name in given}
         names = [""] * len(batch[given[0]])
     images = jm.generate(
-        model, variables, key, conditions, targets=(target,), num_samples=num_samples
+        model, variables, key, conditions, targets=(target,), num_samples=num_samples, **options
     )[target]
     columns = [pixels(showing, target, images).swapaxes(0, 1)]
     shape = model.modalities[target].shape

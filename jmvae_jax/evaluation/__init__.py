@@ -17,6 +17,12 @@ from jmvae_jax.evaluation.coherence import (
     judge_images,
 )
 from jmvae_jax.evaluation.editing import Edit, average_image, edit, signs
+from jmvae_jax.evaluation.fitted_prior import (
+    aggregate_posterior,
+    fit_prior,
+    mixture_arrays,
+    mixture_prior,
+)
 from jmvae_jax.evaluation.generation import generate, predict
 from jmvae_jax.evaluation.importance import Estimate
 from jmvae_jax.evaluation.latent import interpolate, posterior_mean
@@ -36,12 +42,14 @@ __all__ = [
     "Judge",
     "Judged",
     "Query",
+    "aggregate_posterior",
     "agreement",
     "attribute_scores",
     "average_image",
     "balanced_accuracy_stderr",
     "edit",
     "estimate",
+    "fit_prior",
     "frechet_distance",
     "frechet_stderr",
     "generate",
@@ -51,6 +59,8 @@ __all__ = [
     "judge_images",
     "log_likelihood",
     "mean_scores",
+    "mixture_arrays",
+    "mixture_prior",
     "posterior_mean",
     "predict",
     "sharpness",

@@ -7,6 +7,8 @@ Images are means of p(image | z); what is random is z, and the label where it is
 * from labels: z ~ q(z | label). Does the judge read the label that was given?
 * from the prior: z ~ p(z), label ~ p(label | z). Does the judge read the label that was drawn?
 
+z may be resampled in the first, or come from another prior in the second: see `generate`.
+
 At the mean of q(z | label) there is one picture a class: a share over ten pictures says little.
 Coherence became the usual measure with MMVAE (Shi et al., 2019, arXiv:1911.03393).
 """
@@ -21,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmvae_jax import distributions, parallel
+from jmvae_jax.distributions import Distribution
 from jmvae_jax.evaluation.generation import generate, predict
 from jmvae_jax.models.base import MultimodalModel
 from jmvae_jax.types import Array, Key, Variables
@@ -120,6 +123,7 @@ def judge_from_labels(
     label: str,
     image: str,
     at_mean: bool = False,
+    num_proposals: int = 1,
 ) -> Judged:
     """What the judge sees in images generated from labels, one image for each.
 
@@ -130,11 +134,18 @@ def judge_from_labels(
       classes: `int[N]`, the label of each image.
       label, image: names of the modalities.
       at_mean: z is the mean of q(z | label) instead of a draw.
+      num_proposals: candidates for each draw, as in `generate`.
 
     Raises:
-      ValueError: `label` is not one categorical variable, a name that the model lacks, no class.
+      ValueError: `label` is not one categorical variable, a name that the model lacks, no class,
+        `num_proposals` that `generate` refuses, or others than 1 with `at_mean`.
     """
     _check_count("classes", len(classes))
+    if at_mean and num_proposals != 1:
+        raise ValueError(
+            f"num_proposals={num_proposals} and at_mean=True: a mean is not drawn; expected "
+            "num_proposals=1"
+        )
     modality = model.modalities.get(label)
     if modality is None or not modality.is_label:
         raise ValueError(f"label={label!r}: expected a categorical modality of the model")
@@ -146,7 +157,15 @@ def judge_from_labels(
         if at_mean:
             images = predict(model, variables, given, targets=(image,))[image]
         else:
-            images = generate(model, variables, keys[rows], given, targets=(image,))[image][0]
+            drawn = generate(
+                model,
+                variables,
+                keys[rows],
+                given,
+                targets=(image,),
+                num_proposals=num_proposals,
+            )
+            images = drawn[image][0]
         parts.append(_judge(judge, images))
     return _joined(parts)
 
@@ -160,19 +179,22 @@ def judge_from_prior(
     *,
     image: str,
     label: str | None = None,
+    prior: Distribution | None = None,
 ) -> tuple[Judged, np.ndarray | None]:
     """What the judge sees in images at draws of the prior, and the labels drawn at the same z.
 
     Args:
       num_samples: number of images.
       label: name of the modality that is drawn as well; None: none is.
+      prior: what z is drawn from instead of p(z), as in `generate`.
       model, variables, key, judge, image: as in `judge_from_labels`.
 
     Returns:
       What is seen, and the drawn classes `int[num_samples]` or None.
 
     Raises:
-      ValueError: `num_samples` below 1, or a name that the model lacks.
+      ValueError: `num_samples` below 1, a name that the model lacks, or a `prior` that `generate`
+        refuses.
     """
     _check_count("num_samples", num_samples)
     keys = distributions.example_keys(key, jnp.arange(num_samples))
@@ -181,13 +203,12 @@ def judge_from_prior(
         some = keys[rows]
         # The same keys on purpose: the label belongs to the z of its image.
         again, count = jax.random.clone(some), len(some)
-        images = generate(model, variables, some, {}, targets=(image,), num_samples=count)
+        options: dict[str, Any] = {"num_samples": count, "prior": prior}
+        images = generate(model, variables, some, {}, targets=(image,), **options)
         parts.append(_judge(judge, images[image]))
         if label is not None:
-            labels = generate(
-                model, variables, again, {}, targets=(label,), num_samples=count, draw=True
-            )[label]
-            drawn.append(np.argmax(labels, axis=-1))
+            labels = generate(model, variables, again, {}, targets=(label,), draw=True, **options)
+            drawn.append(np.argmax(labels[label], axis=-1))
     return _joined(parts), np.concatenate(drawn) if drawn else None
 
 

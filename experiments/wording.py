@@ -1,0 +1,75 @@
+"""Results of a run as lines of text, for `evaluate.py`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments import scores
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The likelihoods as lines of text."""
+    head = ("log-likelihood", "draws from", "nats", "stderr", "mc", "ess", "estimator")
+    lines = [
+        (
+            *scores.name_of(r["target"], r["given"], r["proposal"]).split(" from "),
+            f"{r['estimate']:.2f}",
+            f"{r['stderr']:.2f}",
+            f"{r['mc_stderr']:.3f}",
+            f"{r['ess']:.1f}",
+            r["estimator"],
+        )
+        for r in rows
+    ]
+    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+    left = {0, 1, len(head) - 1}
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (head, *lines)
+    )
+
+
+def measures(found: Mapping[str, Any]) -> str:
+    """How well attributes are read, in words."""
+    if found["balanced_accuracy"] is None:
+        return "undefined: no attribute is both present and absent in these examples"
+    return (
+        f"balanced accuracy {found['balanced_accuracy']:.4f} ± {found['stderr']:.4f}, accuracy "
+        f"{found['accuracy']:.4f}, average precision {found['average_precision']:.4f}"
+    )
+
+
+def coherence_lines(found: Mapping[str, Any]) -> list[str]:
+    """The coherence as lines of text."""
+    words = {
+        "label_to_image": "images generated from labels show their label",
+        "label_to_image_resampled": "the same with z resampled",
+        "label_to_image_at_mean": "the same at the mean of q(z|label), one image a class",
+        "image_to_label": "labels inferred from images are right",
+        "joint": "images and labels drawn from the prior fit",
+        "joint_fitted_prior": "the same drawn from the fitted prior",
+    }
+    lines = [
+        f"{text}: {found[name]['share']:.4f} ± {found[name]['stderr']:.4f}"
+        for name, text in words.items()
+        if name in found
+    ]
+    words = {
+        "attributes_to_image": "images generated from attributes show them",
+        "attributes_to_image_resampled": "the same with z resampled",
+        "attributes_to_image_at_mean": "the same at the mean of q(z|attributes)",
+    }
+    lines += [f"{text}: {measures(found[name])}" for name, text in words.items() if name in found]
+    for name, sharp in found.get("sharpness", {}).items():
+        lines.append(
+            f"sharpness (variance of the Laplacian), {name.replace('_', ' ')}: "
+            f"{sharp['estimate']:.0f} ± {sharp['stderr']:.0f}"
+        )
+    for name, distance in found["frechet_distance"].items():
+        lines.append(
+            f"Frechet distance to real images in the judge's features, {name.replace('_', ' ')}: "
+            f"{distance['estimate']:.2f} ± {distance['stderr']:.2f}"
+        )
+    return lines
