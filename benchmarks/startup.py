@@ -25,7 +25,8 @@ STARTED = "STARTUP_BEGAN"
 """Variable with the time at which the process was asked for."""
 
 PARTS = {
-    "inputs.ModalityRows.__init__": "data",
+    "inputs.TrainingRows.__init__": "data",
+    "inputs.TrainingRows.load": "data",
     "inputs.ModalityRows.__getitem__": "data",
     "inputs.load_split": "data",
     "inputs.load_statistics": "data",
@@ -33,10 +34,10 @@ PARTS = {
     "build.initial_state": "initial state",
     "checkpoints.Checkpoints.restore": "restore",
     "build.Experiment.start_tally": "metrics",
-    "train.Validation.__init__": "validation",
-    "train.begin": "folder and logs",
+    "runs.Validation.__init__": "validation",
+    "runs.begin": "folder and logs",
 }
-"""Function of train.py's -> the part it is counted as."""
+"""Function of a start -> the part it is counted as."""
 
 
 class Clock:
@@ -75,13 +76,13 @@ def child() -> None:
     import jax
 
     clock.switch("other imports")
-    from experiments import build, cli, inputs, train
+    from experiments import build, cli, inputs, runs, train
     from jmvae_jax import training
     from jmvae_jax.training import checkpoints
 
     clock.switch("the rest")
     jax.devices = clock.timed(jax.devices, "devices")
-    rooms = {"build": build, "inputs": inputs, "checkpoints": checkpoints, "train": train}
+    rooms = {"build": build, "inputs": inputs, "checkpoints": checkpoints, "runs": runs}
     for path, part in PARTS.items():
         *holders, name = path.split(".")
         holder = functools.reduce(getattr, holders[1:], rooms[holders[0]])

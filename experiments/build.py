@@ -6,6 +6,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import pathlib
 import types
 from collections.abc import Callable, Mapping
@@ -108,15 +109,10 @@ def build(
     if "alpha" in config.objective:
         alpha = float(config.objective.alpha)
         weights["alpha"] = lambda step: jnp.asarray(alpha)
-    objective = choose("objective.name", config.objective.name, OBJECTIVES)
-    if objective is jm.jmvae_kl:
-        words = config.objective
-        options = {"alignment": words.alignment, "divergence": words.divergence}
-        objective = functools.partial(objective, **options)
     return Experiment(
         model=model,
         transforms=build_transforms(config, statistics),
-        loss_fn=jm.make_loss_fn(model, objective),
+        loss_fn=jm.make_loss_fn(model, build_objective(config)),
         adversary=build_adversary(config, model),
         optimizers=GroupOptimizers(*(build_optimizer(config, rate) for rate in rates)),
         learning_rate=rates[0],
@@ -125,6 +121,26 @@ def build(
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
     )
+
+
+def build_objective(config: ConfigDict) -> Callable[..., Any]:
+    """The objective of a configuration, with its settings.
+
+    Raises:
+      ValueError: it is not known, or has no such setting.
+    """
+    name = config.objective.name
+    objective = choose("objective.name", name, OBJECTIVES)
+    usual = {"alignment": "joint", "divergence": "forward", "num_samples": 1}
+    options = {
+        key: config.objective[key]
+        for key, value in usual.items()
+        if config.objective.get(key, value) != value
+    }
+    for key, value in options.items():
+        if key not in inspect.signature(objective).parameters:
+            raise ValueError(f"objective.{key}={value!r}: the objective {name!r} has no such thing")
+    return functools.partial(objective, **options) if options else objective
 
 
 def build_plan(config: ConfigDict, experiment: Experiment) -> Plan:
@@ -224,7 +240,9 @@ class Run:
         objective = self.config.objective
         alpha = f", alpha {objective.alpha:g}" if "alpha" in objective else ""
         chosen = [objective.get(key) for key in ("alignment", "divergence")]
-        how = "".join(f", {word}" for word in chosen if word not in (None, "joint", "forward"))
+        chosen += [entry.get("posterior") for entry in self.config.modalities.values()]
+        usual = (None, "joint", "forward", "diagonal")
+        how = "".join(f", {word}" for word in chosen if word not in usual)
         toward = " toward N(0, I)" if objective.name == "elbo_toward_normal" else ""
         return f"{self.config.variant}{alpha}{how}{toward} (step {int(self.state.step):,})"
 

@@ -233,7 +233,7 @@ def attribute_latent(faces: Faces, out: pathlib.Path) -> None:
         q = _posterior(faces, values)
         keys = distributions.example_keys(jax.random.fold_in(key, number), jnp.arange(len(base)))
         draws.append(np.asarray(distributions.sample(q, keys)))
-        means.append(np.asarray(q.mean[0]))
+        means.append(np.asarray(distributions.center(q)[0]))
         classes += [faces.titles[number]] * len(base)
     if len(means) < 3:
         raise ValueError(f"set: {len(means)} changes, expected at least 3 for a plane")

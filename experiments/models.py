@@ -33,6 +33,35 @@ MODELS: Mapping[str, Callable[..., jm.MultimodalModel]] = {
     "cmma": jm.CMMA,
 }
 
+POSTERIORS = (
+    "diagonal",
+    "full",
+    "low_rank:RANK",
+    "mixture:COMPONENTS:GAUSSIAN",
+    "flow:LAYERS:BASE",
+)
+"""How a configuration names families of posteriors: "mixture:10:full", say."""
+
+
+def posterior_family(key: str, words: str) -> distributions.PosteriorFamily:
+    """The family that `words` name, one of `POSTERIORS`; ValueError names `key` where none is."""
+    kind, _, rest = words.partition(":")
+    number, _, of = rest.partition(":")
+    count = int(number) if number.isdigit() else 0
+    if words == "diagonal":
+        return distributions.DIAGONAL
+    if words == "full":
+        return distributions.Full()
+    if kind == "low_rank" and count and not of:
+        return distributions.LowRank(count)
+    if kind == "mixture" and count and of:
+        return distributions.Mixture(count, posterior_family(key, of))  # type: ignore[arg-type]
+    if kind == "flow" and count and of:
+        base = posterior_family(key, of)
+        return distributions.Coupling(count, base=base)  # type: ignore[arg-type]
+    raise ValueError(f"{key}={words!r}: expected one of {list(POSTERIORS)}")
+
+
 Statistics = Mapping[str, np.ndarray]
 """`image/mean` and `image/deviation`, say: what a run keeps of its data beside its parameters."""
 
@@ -135,6 +164,8 @@ def build_model(config: ConfigDict) -> jm.MultimodalModel:
     for option in ("inference", "product", "conditions"):
         if option in config.model:
             options[option] = config.model[option]
+    if "posterior" in config.model:
+        options["joint_posterior"] = posterior_family("model.posterior", config.model.posterior)
     foreign = sorted(set(options) - {field.name for field in dataclasses.fields(kind)})
     if foreign:
         raise ValueError(
@@ -146,10 +177,19 @@ def build_model(config: ConfigDict) -> jm.MultimodalModel:
         roles.add("branch")
     if kind is jm.VAE or options.get("inference") == "kl":
         roles.add("encoder")
+    for name, entry in config.modalities.items():
+        family = entry.get("posterior", "diagonal")
+        if family != "diagonal" and "encoder" not in roles:
+            raise ValueError(
+                f"modalities.{name}.posterior={family!r}: the model has no single encoders"
+            )
     modalities = {
         name: jm.Modality(
             shape=tuple(entry.shape),
             likelihood=likelihood(name, entry),
+            posterior=posterior_family(
+                f"modalities.{name}.posterior", entry.get("posterior", "diagonal")
+            ),
             **{role: made.network(role, name, entry) for role in roles & set(entry)},
         )
         for name, entry in config.modalities.items()

@@ -173,13 +173,6 @@ class Request:
         return dict(kept["failed"])
 
 
-def num_steps(name: str, request: Request) -> int:
-    """Steps after which a row is trained."""
-    config = tables.TABLES[request.table].config(name, request.epochs, request.smoke)
-    examples = data.num_examples(config.data.dataset, config.data.train_split)
-    return request.epochs * data.num_steps(examples, config.train.batch_size)
-
-
 def finished(
     name: str, folder: pathlib.Path, request: Request
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -197,7 +190,7 @@ def finished(
             return None  # train.py will refuse the folder and say why
         results = json.loads((run / workdir.RESULTS_FILE).read_text())
         wanted = {
-            "step": num_steps(name, request),
+            "step": table.num_steps(name, request.epochs, request.smoke),
             "split": "test",
             "num_samples": request.num_samples,
             "num_examples": request.num_examples,
@@ -214,26 +207,40 @@ def finished(
         ) from error
 
 
-def make_row(name: str, folder: pathlib.Path, request: Request, children: Children) -> str | None:
-    """Trains and evaluates a row; None, or what is wrong."""
+def _training(name: str, folder: pathlib.Path, request: Request) -> tuple[str, list[str]]:
+    """The script that trains a row, and its flags."""
     table, run = tables.TABLES[request.table], folder / "rows" / name
     row = table.rows[name]
+    if row.source:
+        families = ",".join(f"{modality}={family}" for modality, family in row.posteriors.items())
+        return "align.py", [
+            f"--workdir={folder / 'rows' / row.source}",
+            f"--out={run}",
+            f"--posteriors={families}",
+            f"--epochs={request.epochs}",
+        ]
     variant = row.variant + (",smoke" if request.smoke else "")
     overrides = {"train.epochs": request.epochs, **row.overrides}
-    train = [
+    return "train.py", [
         f"--config={table.configuration_file}:{variant}",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
         *([] if _MANUAL_DIR.value is None else [f"--config.data.manual_dir={_MANUAL_DIR.value}"]),
         f"--workdir={run}",
     ]
+
+
+def make_row(name: str, folder: pathlib.Path, request: Request, children: Children) -> str | None:
+    """Trains and evaluates a row; None, or what is wrong."""
+    run, proposals = folder / "rows" / name, tables.TABLES[request.table].num_proposals
     evaluate = [
         f"--workdir={run}",
         f"--num_samples={request.num_samples}",
         f"--num_examples={request.num_examples}",
         f"--num_images={request.num_images}",
         "--coherence",
+        *([f"--num_proposals={proposals}"] if proposals > 1 else []),
     ]
-    for script, flags_of_it in (("train.py", train), ("evaluate.py", evaluate)):
+    for script, flags_of_it in (_training(name, folder, request), ("evaluate.py", evaluate)):
         wrong = children.run([sys.executable, str(EXPERIMENTS / script), *flags_of_it])
         if wrong is not None:
             return f"{script}: {wrong}"

@@ -9,51 +9,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import workdir
-from experiments.configs import celeb_a, mnist, synthetic_faces
+from experiments import inputs, workdir
+from experiments.configs import aligned, celeb_a, mnist, synthetic_faces
 from experiments.models import describe_likelihoods
+from experiments.rows import ABLATION_ROWS, CELEB_A_ROWS, FACES_ROWS, MNIST_ROWS, Row, quantities
 from experiments.scores import name_of
+from jmvae_jax import data
 from jmvae_jax.training.metrics import read_rows
-
-
-def quantities(condition: str) -> dict[str, str]:
-    """Column -> name of the examples' values in a run: x is the image, w the `condition`."""
-    x, w = ("image",), (condition,)
-    both = tuple(sorted(x + w))  # as a configuration orders modalities
-    return {
-        "log p(x,w)": name_of(both, (), both),
-        "log p(x) multiple": name_of(x, (), both),
-        "log p(x) single": name_of(x, (), x),
-        "log p(x|w) multiple": name_of(x, w, both),
-        "log p(x|w) single": name_of(x, w, w),
-        "log p(w) multiple": name_of(w, (), both),
-        "log p(w) single": name_of(w, (), w),
-        "log p(w|x) multiple": name_of(w, x, both),
-        "log p(w|x) single": name_of(w, x, x),
-        "VI multiple": "VI multiple",
-        "VI single": "VI single",
-    }
-
-
-Figure = tuple[float, str]
-"""A figure of the paper and how it is known: "table" (read off the paper's table), "code" (in the
-authors' or a reproduction's code), "memory" (quoted from memory of the paper, not checked), the
-last also "memory, about" and "memory, low" (the paper's own estimate is a loose one)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One system of a table.
-
-    Attributes:
-      variant: of the configuration.
-      overrides: dotted key -> value.
-      paper: column -> the paper's figure.
-    """
-
-    variant: str
-    overrides: Mapping[str, Any]
-    paper: Mapping[str, Figure]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +29,7 @@ class Table:
       reference: the row that the Markdown table takes the others' differences to.
       epochs, num_samples: of each row, where nothing else is asked for.
       remark: stands above the likelihoods: what they are densities of.
+      num_proposals: among which each z is resampled for a further measure of coherence; 1: none.
     """
 
     configuration: Any
@@ -76,6 +39,7 @@ class Table:
     epochs: int
     num_samples: int
     remark: str = ""
+    num_proposals: int = 1
 
     @property
     def quantities(self) -> dict[str, str]:
@@ -90,55 +54,19 @@ class Table:
     def config(self, name: str, epochs: int, smoke: bool) -> ConfigDict:
         """The configuration of a row's run."""
         row = self.rows[name]
+        if row.source:
+            trained = self.config(row.source, epochs, smoke)
+            steps = self.num_steps(row.source, epochs, smoke)
+            return aligned.get_config(trained, steps, row.posteriors, epochs=epochs)
         config = self.configuration.get_config(row.variant + (",smoke" if smoke else ""))
         config.update_from_flattened_dict({"train.epochs": epochs, **row.overrides})
         return config
 
-
-def _jmvae_kl(alpha: float, *paper: Figure) -> Row:
-    """JMVAE-kl with the paper's figures in the order of the columns."""
-    figures = dict(zip(quantities("label"), paper, strict=False))
-    return Row("jmvae_kl", {"objective.alpha": alpha}, figures)
-
-
-MNIST_ROWS: Mapping[str, Row] = {
-    "vae": Row("vae", {}, {"log p(x) single": (-86.91, "memory")}),
-    "cvae": Row("cvae", {}, {"log p(x|w) multiple": (-83.80, "memory")}),
-    "cmma": Row("cmma", {}, {"log p(x|w) multiple": (-86.12, "memory")}),
-    "jmvae_zero": Row(
-        "jmvae_zero",
-        {},
-        {
-            "log p(x,w)": (-86.96, "table"),
-            "log p(x) multiple": (-86.89, "memory"),
-            "log p(x|w) multiple": (-84.64, "memory"),
-        },
-    ),
-    "jmvae_kl_0.01": _jmvae_kl(
-        0.01,
-        (-86.94, "table"),
-        (-86.89, "memory"),
-        (-86.55, "memory"),
-        (-84.61, "memory"),
-        (-129.6, "memory, low"),
-    ),
-    "jmvae_kl_0.1": _jmvae_kl(
-        0.1,
-        (-86.93, "table"),
-        (-86.86, "code"),
-        (-86.29, "memory"),
-        (-84.6, "memory, about"),
-        (-126.0, "memory, low"),
-    ),
-    "jmvae_kl_1": _jmvae_kl(
-        1.0,
-        (-89.28, "table"),
-        (-89.20, "memory"),
-        (-86.93, "memory"),
-        (-86.75, "memory"),
-        (-112.7, "memory, low"),
-    ),
-}
+    def num_steps(self, name: str, epochs: int, smoke: bool) -> int:
+        """Steps after which a row is trained."""
+        config = self.config(name, epochs, smoke)
+        examples = len(inputs.TrainingRows(config))
+        return int(config.train.epochs) * data.num_steps(examples, config.train.batch_size)
 
 
 def _remark(configuration: Any) -> str:
@@ -147,26 +75,11 @@ def _remark(configuration: Any) -> str:
     return f"Densities, of standardised pixels and of attributes in {{-1, 1}}: {described}."
 
 
-CELEB_A_ROWS: Mapping[str, Row] = {
-    **{name: Row(name, {}, {}) for name in ("vae", "cvae", "cmma", "jmvae_zero", "jmvae_kl")},
-    "vae_gan": Row("vae_gan", {}, {"log p(x) single": (-4439.30, "memory")}),
-    "cvae_gan": Row("cvae_gan", {}, {"log p(x|w) multiple": (-4152.53, "memory")}),
-    "cmma_gan": Row("cmma_gan", {}, {"log p(x|w) multiple": (-4147.94, "memory")}),
-    "jmvae_gan": Row(
-        "jmvae_gan",
-        {},
-        {
-            "log p(x) multiple": (-4141.17, "memory"),
-            "log p(x) single": (-4144.11, "memory"),
-            "log p(x|w) multiple": (-4130.46, "memory"),
-            "log p(x|w) single": (-4852.23, "memory"),
-        },
-    ),
-}
-FACES_ROWS = {name: dataclasses.replace(row, paper={}) for name, row in CELEB_A_ROWS.items()}
-
 TABLES: Mapping[str, Table] = {
     "mnist": Table(mnist, "label", MNIST_ROWS, "jmvae_kl_0.1", epochs=500, num_samples=1000),
+    "ablation": Table(
+        mnist, "label", ABLATION_ROWS, "alpha_0", epochs=20, num_samples=1000, num_proposals=100
+    ),
     "faces": Table(
         synthetic_faces,
         "attributes",

@@ -6,27 +6,15 @@ Any key of the configuration can be set: `--config.train.epochs=20`. The same co
 from the newest whole checkpoint in DIR.
 """
 
-import dataclasses
-import functools
 import pathlib
-import signal
 import sys
-import time
-import warnings
-from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import jax
-import numpy as np
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from experiments import accelerators, build, cli, inputs, pictures, processes, workdir
-from experiments.models import Statistics
-from jmvae_jax import data, parallel, plotting, training
-from jmvae_jax.training import metrics
-from jmvae_jax.training.checkpoints import Checkpoints
+from experiments import cli, processes, runs
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of a configuration, :VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -37,111 +25,6 @@ _PROFILE_STEPS = flags.DEFINE_list(
     "or Perfetto; in WORKDIR/plugins/profile.",
 )
 flags.mark_flag_as_required("config")
-
-Log = metrics.RunLog | metrics.NoLog
-
-VALIDATION_BATCH = 500
-PICTURED = 10
-
-
-class StopRequest:
-    """Remembers SIGTERM or SIGINT until the step is done; a second one acts at once.
-
-    A process that is one of several stops where all of them do, whichever was asked.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0  # what the processes agreed on
-        self._mine = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
-        self._vote = parallel.Vote()
-
-    def _handle(self, number: int, frame: object) -> None:
-        self._mine = number
-        signal.signal(number, signal.SIG_DFL)
-
-    def __call__(self) -> bool:
-        self.signal = self._vote(self._mine)
-        return self.signal > 0
-
-
-class Validation:
-    """Terms of the validation split, and pictures for TensorBoard."""
-
-    def __init__(
-        self, config: ConfigDict, experiment: build.Experiment, devices: parallel.DataParallel
-    ):
-        self.model, self.showing, self.devices = experiment.model, experiment.showing, devices
-        self.stored = inputs.load_split(config, config.data.validation_split)
-        self.step = training.make_eval_step(
-            experiment.loss_fn, experiment.transforms, experiment.weights
-        )
-        first = {name: values[:PICTURED] for name, values in self.stored.items()}
-        self.pictured, _ = data.evaluation_batch(experiment.transforms, first)
-
-    def __call__(self, state: training.TrainState, step: int, log: Log) -> Mapping[str, float]:
-        spread = self.devices.replicate(state)
-        size = min(VALIDATION_BATCH, len(self.stored["index"]))
-        found = [
-            (jax.device_get(self.step(spread, (stored, None))), weight > 0)
-            for stored, weight in data.padded_batches(self.stored, size)
-        ]
-        if parallel.is_first():
-            args = (self.model, state.variables, self.pictured, self.showing)
-            for name, images in pictures.validation_grids(*args).items():
-                log.image(name, step, plotting.tile(images))
-        return {
-            name: float(np.concatenate([terms[name][counts] for terms, counts in found]).mean())
-            for name in found[0][0]
-        }
-
-
-def train(
-    config: ConfigDict, folder: pathlib.Path, stop: StopRequest
-) -> tuple[training.TrainState, bool]:
-    """The whole run: build, restore, train. The last state, and whether it is the end."""
-    profile = profile_steps()
-    rows = inputs.ModalityRows(config, config.data.train_split)
-    shown = rows[[0]]
-    statistics = inputs.load_statistics(config)
-    experiment = build.build(config, len(rows), statistics)
-    plan = dataclasses.replace(build.build_plan(config, experiment), profile=profile)
-    devices = parallel.data_parallel(
-        config.train.batch_size,
-        config.train.strategy,
-        config.train.num_devices,
-        config.train.accumulate,
-    )
-    validation = Validation(config, experiment, devices)
-    checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
-    state = first_state(config, experiment, checkpoints)
-    tally = experiment.start_tally(state, shown)
-    order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
-    with inputs.open_feed(config, rows, plan, order_key, devices) as feed:
-        # Only now is it sure that the run can begin: until here the folder is nobody's.
-        log = begin(folder, config, statistics, int(state.step))
-        _print_start(config, experiment, devices, state, rows)
-        try:
-            state = training.train(
-                state,
-                plan=plan,
-                dispatch=build.compile_dispatch(
-                    config, experiment, devices, step_key, rows.streamed
-                ),
-                feed=feed,
-                tally=tally,
-                devices=devices,
-                log=log,
-                checkpoints=checkpoints,
-                validate=functools.partial(validation, log=log),
-                stop=stop,
-                progress=parallel.is_first(),
-                profile_dir=folder if parallel.is_first() else None,
-            )
-            return state, int(state.step) == experiment.num_steps
-        finally:
-            log.close()
 
 
 def profile_steps() -> tuple[int, int] | None:
@@ -159,72 +42,9 @@ def profile_steps() -> tuple[int, int] | None:
     return numbers[0], numbers[1]
 
 
-def first_state(
-    config: ConfigDict, experiment: build.Experiment, checkpoints: Checkpoints
-) -> training.TrainState:
-    """The state that the run goes on from: the newest checkpoint's, or the initial one."""
-    state = build.initial_state(config, experiment)
-    restored = checkpoints.restore(state)
-    if restored is None:
-        return state
-    step, state = restored
-    if step > experiment.num_steps:
-        raise ValueError(
-            f"train.epochs={config.train.epochs} are {experiment.num_steps} steps, and the run has "
-            f"done {step}: expected no fewer"
-        )
-    _say(f"going on from step {step} of {experiment.num_steps}")
-    return state
-
-
-def begin(folder: pathlib.Path, config: ConfigDict, statistics: Statistics, step: int) -> Log:
-    """Writes whose folder it is and opens its log; the first process does, for all."""
-    if not parallel.is_first():
-        return metrics.NoLog()
-    if statistics:
-        workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
-    workdir.write_config(folder, config)
-    return metrics.RunLog(folder, step)
-
-
-def _print_start(
-    config: ConfigDict,
-    experiment: build.Experiment,
-    devices: parallel.DataParallel,
-    state: training.TrainState,
-    rows: inputs.ModalityRows,
-) -> None:
-    trained = (state.params, state.adversary)
-    parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(trained))
-    kind = devices.devices[0].device_kind
-    _say(
-        f"{config.variant} on {config.data.dataset}: {parameters:,} parameters, "
-        f"{config.train.epochs} epochs of {experiment.steps_per_epoch} steps of "
-        f"{config.train.batch_size}, {'streamed' if rows.streamed else 'held on the devices'}\n"
-        f"{devices.devices[0].platform}: {len(devices.devices)} device(s) ({kind}) of "
-        f"{jax.process_count()} process(es), {devices.strategy}, {config.train.precision}"
-    )
-    unused = accelerators.unused_accelerator()
-    if unused:
-        warnings.warn(unused, stacklevel=2)
-
-
-def _say(words: str) -> None:
-    if parallel.is_first():
-        print(words, flush=True)
-
-
 def main() -> int:
     processes.join()
-    config, stop, started = _CONFIG.value, StopRequest(), time.perf_counter()
-    with workdir.opened(_WORKDIR.value, config) as folder:
-        state, finished = train(config, folder, stop)
-    minutes = (time.perf_counter() - started) / 60
-    if stop.signal and not finished:
-        _say(f"stopped at step {int(state.step)} and saved; the same command goes on from there")
-        return 128 + stop.signal
-    _say(f"finished step {int(state.step)} after {minutes:.1f} minutes; the run is in {folder}")
-    return 0
+    return runs.run(_CONFIG.value, _WORKDIR.value, profile_steps())
 
 
 if __name__ == "__main__":

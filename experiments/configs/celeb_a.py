@@ -57,12 +57,17 @@ def modalities_config(plain: str, width: float, image_size: int) -> ConfigDict:
     words = scaled(width, 512, 512)
     if plain == "vae":
         return ConfigDict({"image": image | {"encoder": "conv", "decoder": "conv"}})
+    shared = {"posterior": "diagonal"}  # family of the single encoder, see experiments/models.py
     if plain in CONDITIONAL:
         image |= {"branch": "conv", "decoder": "conv"}
         attributes |= {"branch": words, "conditioner": words}
     else:
-        image |= {"encoder": "conv", "branch": "conv", "decoder": "conv"}
-        attributes |= {"encoder": words, "branch": words, "decoder": scaled(width, 4096, 512)}
+        image |= shared | {"encoder": "conv", "branch": "conv", "decoder": "conv"}
+        attributes |= shared | {
+            "encoder": words,
+            "branch": words,
+            "decoder": scaled(width, 4096, 512),
+        }
     return ConfigDict({"image": image, "attributes": attributes})
 
 
@@ -78,6 +83,7 @@ def model_config(plain: str, width: float, latent_dim: int) -> ConfigDict:
     if model.name == "jmvae":
         model.inference = plain.removeprefix("jmvae_")
         model.product = "once"
+        model.posterior = "diagonal"  # of the joint encoder
     if plain != "vae":
         model.trunk = scaled(width, 1024)
     if plain in CONDITIONAL:
@@ -106,15 +112,11 @@ def base_config(name: str, width: float, sizes: dict[str, int]) -> ConfigDict:
     config.seed = 0
     config.model = model_config(plain, width, sizes["latent_dim"])
     config.modalities = modalities_config(plain, width, sizes["image_size"])
-    config.objective = ConfigDict()
-    config.objective.name = "jmvae_kl" if plain == "jmvae_kl" else "elbo"
-    if plain == "jmvae_kl":
-        config.objective.alpha = 0.1
-        config.objective.alignment = "joint"  # or detached
-        config.objective.divergence = "forward"  # or reverse, jeffreys
+    config.objective = common.objective_config(config.model.get("inference"))
     config.data = common.data_config(
         f"celeb_a_aligned/{sizes['image_size']}", "train", "validation[:10%]"
     )
+    config.data.missing_rates.update(dict.fromkeys(config.modalities, 0.0))
     config.train = common.train_config()
     config.train.epochs = 100
     config.train.learning_rate = 1e-4

@@ -16,6 +16,9 @@ COUNTS = {
     "cmma": 998_016 + 333_952 + 698_128,
     "jmvae_zero": 1_997_210,
     "jmvae_kl": 3_061_402,
+    "jmvae_masked": 1_997_210 + 2 * 512,  # two bits of the mask
+    "jmvae_kl_fast": 3_061_402,
+    "jmvae_masked_fast": 1_997_210 + 2 * 512,
 }
 
 

@@ -1,6 +1,7 @@
 """The table's arithmetic and its words, on rows that are made up."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -308,7 +309,7 @@ REQUEST = reproduce.Request("mnist", 3, 10, 4, 20, smoke=False)
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """A table's folder with one finished row."""
-    monkeypatch.setattr(reproduce, "num_steps", lambda name, request: 600 * request.epochs)
+    monkeypatch.setattr(tables.Table, "num_steps", lambda *args: 600 * REQUEST.epochs)
     config = MNIST.config("vae", 3, smoke=False)
     run = run_folder(tmp_path / "rows" / "vae", config)
     results = {
@@ -377,3 +378,47 @@ def test_a_folder_with_another_table_is_refused(made):
     other = reproduce.dataclasses.replace(REQUEST, epochs=4)
     with pytest.raises(ValueError, match=r"holds another table\. It differs in epochs: 3 -> 4"):
         reproduce.make_table(["vae"], made, other, children=None)
+
+
+# Past the paper
+
+
+def test_the_ablation_has_gradients_families_and_missing_rates():
+    table = tables.TABLES["ablation"]
+    families = [name for name in table.rows if name.startswith("joint_1_")]
+    assert len(families) == 6
+    for name, row in table.rows.items():
+        if not row.source:
+            config = table.config(name, 20, False)
+            assert config.objective.name == "jmvae_kl"
+            assert config.train.epochs in (20, 100)
+    for alpha in ("0.1", "1"):
+        for mode in ("joint", "detached"):
+            config = table.config(f"{mode}_{alpha}_mixture_10_full", 20, False)
+            assert config.objective.alignment == mode
+            assert config.objective.alpha == float(alpha)
+            assert config.modalities.label.posterior == "mixture:10:full"
+    dropped = table.config("missing_0.5_dropped", 20, False).data
+    assert (dropped.missing_rates.to_dict(), dropped.missing_rows) == (
+        {"image": 0.5, "label": 0.5},
+        "drop",
+    )
+    assert table.config("missing_0.5_masked", 20, False).model.inference == "masked"
+
+
+def test_a_row_after_training_is_another_row_aligned(monkeypatch):
+    table = tables.TABLES["ablation"]
+    monkeypatch.setattr(tables.Table, "num_steps", lambda *args: 12_000)
+    config = table.config("posthoc_full", 20, False)
+    assert config.objective.alignment == "posthoc"
+    assert config.source.to_dict() == {"variant": "jmvae_kl_fast", "step": 12_000}
+    assert config.modalities.label.posterior == "full"
+    request = reproduce.Request("ablation", 20, 1000, 10_000, 1000, False)
+    script, words = reproduce._training("posthoc_full", pathlib.Path("out"), request)
+    assert script == "align.py"
+    assert words == [
+        "--workdir=out/rows/alpha_0",
+        "--out=out/rows/posthoc_full",
+        "--posteriors=label=full",
+        "--epochs=20",
+    ]

@@ -1,0 +1,57 @@
+"""A JMVAE whose single encoders are fitted after training, when all else is frozen: `align.py`."""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from experiments.configs import common
+
+
+def get_config(
+    trained: ConfigDict,
+    step: int,
+    posteriors: Mapping[str, str],
+    *,
+    epochs: int,
+    divergence: str = "forward",
+    learning_rate: float = 1e-3,
+) -> ConfigDict:
+    """The configuration of the run that is made from another.
+
+    Args:
+      trained: configuration of the other run, which stays as it is.
+      step: that it was trained to.
+      posteriors: modality -> family of its single encoder; the others keep theirs.
+      epochs: passes over the training split.
+      divergence: "forward", "reverse" or "jeffreys".
+      learning_rate: the highest; it falls to 0.
+
+    Raises:
+      ValueError: the other run is no JMVAE that can have single encoders, or lacks a modality.
+    """
+    config = ConfigDict(trained.to_dict())
+    if config.model.get("inference") not in ("kl", "zero"):
+        raise ValueError(
+            f"the run is a {config.variant}: expected a JMVAE with single encoders, or of the kind "
+            "zero"
+        )
+    config.model.inference = "kl"
+    config.objective = common.objective_config("kl")
+    config.objective.alpha = 1.0
+    config.objective.alignment = "posthoc"
+    config.objective.divergence = divergence
+    if "adversary" in config:
+        del config.adversary
+    for name, family in posteriors.items():
+        if name not in config.modalities:
+            raise ValueError(f"posteriors: {name!r} is none of {list(config.modalities)}")
+        config.modalities[name].posterior = family
+    config.train.epochs = epochs
+    config.train.learning_rate = learning_rate
+    config.train.schedule = "cosine"
+    config.train.warmup_fraction = 0.0
+    config.train.clip_norm = 0.0
+    config.train.average_decay = 0.0
+    # Another state of the other run is another run to begin with.
+    config.source = {"variant": trained.variant, "step": step}
+    return config
