@@ -48,15 +48,19 @@ class PosteriorFamily(Protocol):
         """The distribution of outputs `[B, *shape]`."""
 
 
+class _Unshared:
+    """A family whose rows share nothing."""
+
+    def shared(self, dim: int) -> dict[str, Output]:
+        return {}
+
+
 @dataclasses.dataclass(frozen=True)
-class Diagonal:
+class Diagonal(_Unshared):
     """Gaussian with independent dimensions: the paper's posterior."""
 
     def outputs(self, dim: int) -> dict[str, Output]:
         return {"mean": Output((dim,)), "variance": Output((dim,), 1.0, positive=True)}
-
-    def shared(self, dim: int) -> dict[str, Output]:
-        return {}
 
     def build(self, arrays: Mapping[str, Array], shared: Mapping[str, Array]) -> Distribution:
         return gaussian(arrays["mean"], arrays["variance"])
@@ -66,7 +70,7 @@ DIAGONAL = Diagonal()
 
 
 @dataclasses.dataclass(frozen=True)
-class Full:
+class Full(_Unshared):
     """Gaussian with any covariance, by its Cholesky factor `L = diag(sqrt(variance)) (I + lower)`.
 
     `lower` is strictly lower triangular and starts at 0, where the Gaussian is `Diagonal`.
@@ -75,9 +79,6 @@ class Full:
     def outputs(self, dim: int) -> dict[str, Output]:
         lower = Output((dim * (dim - 1) // 2,), scale=0.0)
         return DIAGONAL.outputs(dim) | {"lower": lower}
-
-    def shared(self, dim: int) -> dict[str, Output]:
-        return {}
 
     def build(self, arrays: Mapping[str, Array], shared: Mapping[str, Array]) -> Distribution:
         mean, deviation = arrays["mean"], jnp.sqrt(arrays["variance"])
@@ -90,7 +91,7 @@ class Full:
 
 
 @dataclasses.dataclass(frozen=True)
-class LowRank:
+class LowRank(_Unshared):
     """Gaussian with covariance `diag(variance) + F F^T`, F of `rank` columns."""
 
     rank: int
@@ -103,9 +104,6 @@ class LowRank:
         factor = Output((dim, self.rank), scale=0.1)
         return DIAGONAL.outputs(dim) | {"factor": factor}
 
-    def shared(self, dim: int) -> dict[str, Output]:
-        return {}
-
     def build(self, arrays: Mapping[str, Array], shared: Mapping[str, Array]) -> Distribution:
         return dist.LowRankMultivariateNormal(
             arrays["mean"], arrays["factor"], arrays["variance"], validate_args=False
@@ -113,7 +111,7 @@ class LowRank:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(_Unshared):
     """`sum_k softmax(logits)_k q_k`, K Gaussians of one family.
 
     Its draws carry no gradient to the logits: it is fitted by its density (the forward divergence)
@@ -135,9 +133,6 @@ class Mixture:
             for name, output in self.of.outputs(dim).items()
         }
         return each | {"logits": Output((count,), scale=0.0)}
-
-    def shared(self, dim: int) -> dict[str, Output]:
-        return {}
 
     def build(self, arrays: Mapping[str, Array], shared: Mapping[str, Array]) -> Distribution:
         mixing = dist.Categorical(logits=arrays["logits"], validate_args=False)
