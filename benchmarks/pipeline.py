@@ -36,7 +36,7 @@ def stream_rate() -> float:
     config = synthetic_faces.get_config("jmvae_kl")
     config.train.batch_size, config.train.epochs = STREAMED_BATCH, 1
     config.data.streamed = True
-    rows = inputs.ModalityRows(config, config.data.train_split)
+    rows = inputs.TrainingRows(config)
     plan = build.build_plan(config, build.build(config, len(rows), inputs.load_statistics(config)))
     devices = parallel.DataParallel((jax.devices()[0],))
     with inputs.open_feed(config, rows, plan, jax.random.key(0), devices) as stream:

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-import jmvae_jax as jm
 from experiments import build, cli, processes, runs
 from experiments.configs import aligned
 from experiments.models import POSTERIORS, posterior_family
@@ -49,7 +48,6 @@ def posteriors() -> dict[str, str]:
 
 def with_joint_of(run: build.Run, state: TrainState) -> TrainState:
     """The state with all that is not of single encoders taken from the run."""
-    assert isinstance(run.model, jm.JMVAE)  # or there would be no such configuration
     singles = run.model.single_parameters
 
     def merged(ours: Any, theirs: Any) -> Any:

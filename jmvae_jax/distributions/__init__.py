@@ -27,11 +27,11 @@ from jmvae_jax.distributions.families import (
     positive,
     predicted_parameters,
 )
-from jmvae_jax.distributions.latent import (
+from jmvae_jax.distributions.flow import Flow
+from jmvae_jax.distributions.posterior_families import (
     DIAGONAL,
     Coupling,
     Diagonal,
-    Flow,
     Full,
     LowRank,
     Mixture,
@@ -48,7 +48,7 @@ from jmvae_jax.distributions.posteriors import (
     product_of_experts,
     standard_normal,
 )
-from jmvae_jax.distributions.sampling import example_keys, sample, unpack
+from jmvae_jax.distributions.sampling import draw_keys, example_keys, name_number, sample, unpack
 
 __all__ = [
     "DIAGONAL",
@@ -69,6 +69,7 @@ __all__ = [
     "categorical",
     "center",
     "component_draws",
+    "draw_keys",
     "example_keys",
     "gaussian",
     "is_reparameterized",
@@ -77,6 +78,7 @@ __all__ = [
     "laplace_learned",
     "likelihood_family",
     "moments",
+    "name_number",
     "normal",
     "normal_channel_mean",
     "normal_learned",

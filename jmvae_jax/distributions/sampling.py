@@ -1,10 +1,12 @@
 """Draws with one key each."""
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
@@ -33,6 +35,16 @@ def example_keys(key: Key, positions: Array) -> Key:
     for _ in positions.shape:
         fold = jax.vmap(fold, in_axes=(None, 0))
     return fold(key, positions)
+
+
+def draw_keys(keys: Key, numbers: Array) -> Key:
+    """Keys `[K, B]` of K draws for each example: `fold_in(key, number)`."""
+    return jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(keys, numbers)
+
+
+def name_number(name: str) -> np.uint32:
+    """A number to fold keys with: by the name itself, whatever stands beside it."""
+    return np.uint32(zlib.crc32(name.encode()))
 
 
 # What a multivariate Gaussian keeps beside its Cholesky factor, which says it all.

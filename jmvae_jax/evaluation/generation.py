@@ -1,11 +1,9 @@
 """Draws and predictions of some modalities from others, or from the prior."""
 
-import zlib
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jmvae_jax import distributions, parallel
 from jmvae_jax.distributions import Distribution
@@ -160,17 +158,12 @@ def _generate(
             z = resample(model, variables, own, posterior, filled, mask, num_proposals)
     likelihoods = call_method(model, variables, "decode", z, filled)
     found = {
-        name: distributions.sample(likelihoods[name], fold(keys, _stream(name)))
+        name: distributions.sample(likelihoods[name], fold(keys, distributions.name_number(name)))
         if draw
         else likelihoods[name].mean
         for name in targets
     }
     return {n: jnp.swapaxes(x, 0, 1) for n, x in found.items()} if given else found
-
-
-def _stream(name: str) -> np.uint32:
-    """By the name itself, so that a target draws the same whatever stands beside it."""
-    return np.uint32(zlib.crc32(name.encode()))
 
 
 def predict(

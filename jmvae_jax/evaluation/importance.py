@@ -127,9 +127,8 @@ def stream(
 
     def one_chunk(part: dict[str, Any], number: Array) -> list[tuple[Array, Array]]:
         index = number * draws + jnp.arange(draws)
-        fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
         q = build(part["posterior"])
-        z = distributions.sample(q, fold(part["keys"], index))
+        z = distributions.sample(q, distributions.draw_keys(part["keys"], index))
         base = of_rows[1](part["prior"]).log_prob(z) - q.log_prob(z)
         base = jnp.where((index < num_samples)[:, None], base, -jnp.inf)
         likelihoods = call_method(model, variables, "decode", z, part["batch"])

@@ -37,7 +37,8 @@ class Modality:
         given the modality and does not generate it: the likelihood then says what values it has.
       encoder: `[N, *shape] -> features` of the single encoder q(z | this modality), or a
         dictionary of its `mean` and `variance`.
-      posterior: family of q(z | this modality), see `distributions.latent`; the paper's by default.
+      posterior: family of q(z | this modality), see `distributions.posterior_families`; the paper's
+        by default.
       branch: `[N, *shape] -> features` that enter the joint encoder's trunk; None: the values.
       conditioner: `[N, *shape] -> features` that condition a decoder (CVAE) or the prior (CMMA);
         None: the values.
@@ -201,6 +202,11 @@ class MultimodalModel(nn.Module):
     def decoder_parameters(self, name: str) -> tuple[str, ...]:
         """Names in `params` of what makes up p(name | z): the generator of an adversarial model."""
         return (f"decoders_{name}",)
+
+    @property
+    def single_parameters(self) -> tuple[str, ...]:
+        """Names in `params` of encoders of one modality that stand beside the joint one."""
+        return ()
 
     def prior(self, batch: Batch | None = None, train: bool = False) -> Distribution:
         """p(z) = N(0, I) over `[latent_dim]`; `batch` serves models with a conditional prior."""

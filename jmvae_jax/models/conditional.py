@@ -15,7 +15,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jmvae_jax.distributions import Distribution, gaussian
-from jmvae_jax.models.base import MultimodalModel, PosteriorEncoder, fill_absent, fresh
+from jmvae_jax.models.base import (
+    MultimodalModel,
+    PosteriorEncoder,
+    fill_absent,
+    fresh,
+    presence,
+)
 from jmvae_jax.models.checks import check_names
 from jmvae_jax.models.joint import SideBySide, joint_body
 from jmvae_jax.types import Array, Batch, Mask
@@ -104,9 +110,8 @@ class ConditionalModel(MultimodalModel):
         q, prior = self.joint(filled, train), self.prior(filled, train)
         if mask is None:
             return q, prior
-        rows = q.batch_shape
-        present = [mask.get(name, jnp.ones(rows, bool)) for name in self.generated]
-        return _where(functools.reduce(jnp.logical_or, present), q, prior), prior
+        there = presence(self.generated, mask, q.batch_shape[0]).values()
+        return _where(functools.reduce(jnp.logical_or, there), q, prior), prior
 
 
 def _where(there: Array, inferred: Distribution, prior: Distribution) -> Distribution:

@@ -13,15 +13,19 @@ Inference from all modalities is the joint encoder q(z | x_1, ..., x_M). From a 
 """
 
 import functools
-import zlib
 from collections.abc import Collection, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jmvae_jax.distributions import DIAGONAL, Distribution, PosteriorFamily, product_of_experts
+from jmvae_jax.distributions import (
+    DIAGONAL,
+    Distribution,
+    PosteriorFamily,
+    name_number,
+    product_of_experts,
+)
 from jmvae_jax.models.base import (
     MultimodalModel,
     PosteriorEncoder,
@@ -51,8 +55,8 @@ class JMVAE(MultimodalModel):
         "masked" (the joint encoder is conditioned on which modalities are there).
       product: how several single encoders are combined, see
         `distributions.product_of_experts`: "once" or "each".
-      joint_posterior: family of the joint encoder's posterior, see `distributions.latent`; those
-        of the single encoders stand in their modalities.
+      joint_posterior: family of the joint encoder's posterior, see
+        `distributions.posterior_families`; those of the single encoders stand in their modalities.
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
     and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.
@@ -141,8 +145,7 @@ class JMVAE(MultimodalModel):
 
     @property
     def single_parameters(self) -> tuple[str, ...]:
-        """Names in `params` of the single encoders, where the model has them."""
-        return tuple(f"singles_{name}" for name in self.modalities)
+        return tuple(f"singles_{name}" for name in self.modalities if self.inference == "kl")
 
     def _with_zeros(self, filled: Mapping[str, Array]) -> dict[str, Array]:
         rows = next(iter(filled.values())).shape[0]
@@ -169,7 +172,7 @@ def random_part(keys: Key, there: Mask) -> tuple[dict[str, Array], Array]:
     """
     present = jnp.stack(list(there.values()))
     count = jnp.sum(present, axis=0)
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, np.uint32(zlib.crc32(PART.encode())))
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, name_number(PART))
     # The numbers between 0 and 2^count - 1, both left out, are the parts: a bit for each modality.
     number = jax.vmap(lambda key, n: jax.random.randint(key, (), 1, 2**n - 1))(keys, count)
     place = jnp.cumsum(present, axis=0) - 1

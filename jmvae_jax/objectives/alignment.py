@@ -18,13 +18,11 @@ a row has, O, neither empty nor all of it:
 Rows that have a single modality have no such part; their term is 0.
 """
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jmvae_jax import distributions
 from jmvae_jax.distributions import Distribution
@@ -127,8 +125,6 @@ def jmvae_kl(
     def aligned(module: MultimodalModel) -> Bound:
         joint_train = train and not posthoc
         bound, joint, z = posterior_bound(module, key, batch, beta, mask, joint_train, num_samples)
-        if posthoc:
-            _check_apart(module)
         if alignment != "joint":
             joint, z = jax.lax.stop_gradient((joint, z))
         keys = distributions.example_keys(key, jnp.arange(len(z)))
@@ -138,6 +134,11 @@ def jmvae_kl(
                 "jmvae_kl aligns encoders of a part of the modalities and the model has none: use "
                 "a JMVAE with inference='kl' or 'masked', or the objective elbo"
             )
+        if posthoc and not module.single_parameters:
+            raise ValueError(
+                "alignment='posthoc' leaves the joint encoder as it is, and a mask-conditioned "
+                "model has no other: use 'joint' or 'detached'"
+            )
         draws = _draws(partial, keys) if divergence != "forward" else None
         terms = kl_alignment(joint, partial, z, there, divergence=divergence, draws=draws)
         loss = alpha * sum(terms.values())
@@ -146,18 +147,10 @@ def jmvae_kl(
     return model.apply(variables, method=aligned, mutable=mutable)
 
 
-def _check_apart(module: MultimodalModel) -> None:
-    if getattr(module, "inference", "kl") == "masked":
-        raise ValueError(
-            "alignment='posthoc' leaves the joint encoder as it is, and a mask-conditioned model "
-            "has no other: use 'joint' or 'detached'"
-        )
-
-
 def _draws(partial: Mapping[str, Distribution], keys: Key) -> dict[str, Array]:
     """A draw from each encoder, with noise of its own."""
     fold = jax.vmap(jax.random.fold_in, (0, None))
     return {
-        name: distributions.component_draws(q, fold(keys, np.uint32(zlib.crc32(name.encode()))))
+        name: distributions.component_draws(q, fold(keys, distributions.name_number(name)))
         for name, q in partial.items()
     }

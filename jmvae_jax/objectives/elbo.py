@@ -169,8 +169,7 @@ def posterior_bound(
         likelihoods = module.decode(z, filled, train=train)
         bound = joint_elbo(posterior, prior, likelihoods, filled, beta, z, mask)
         return bound, posterior, z
-    fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
-    z = distributions.sample(posterior, fold(keys, jnp.arange(num_samples)))
+    z = distributions.sample(posterior, distributions.draw_keys(keys, jnp.arange(num_samples)))
     likelihoods = module.decode(z, filled, train=train)
     bound = importance_weighted(posterior, prior, likelihoods, filled, z, beta, mask)
     return bound, posterior, z[0]
