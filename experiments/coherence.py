@@ -23,6 +23,9 @@ PRIOR_DRAWS = 5000
 BLOCK = 500
 """Images that are held at once."""
 
+RESAMPLED = ((8, "posterior", ""), (12, "likelihood", "_by_likelihood"))
+"""Weights that z is resampled by, stream of the draws (+ 2: of attributes), the end of a name."""
+
 
 class Asked(NamedTuple):
     """What is judged, see `coherence`."""
@@ -176,8 +179,10 @@ def _from_labels(
     found["label_to_image"] = _agreement(wanted, judged(1, wanted).classes, modality)
     # A condition has no likelihood to resample by.
     if asked.num_proposals > 1 and label in run.model.generated:
-        resampled = judged(8, wanted, num_proposals=asked.num_proposals).classes
-        found["label_to_image_resampled"] = _agreement(wanted, resampled, modality)
+        for stream, weighting, key in RESAMPLED:
+            options = {"num_proposals": asked.num_proposals, "weighting": weighting}
+            resampled = judged(stream, wanted, **options).classes
+            found[f"label_to_image_resampled{key}"] = _agreement(wanted, resampled, modality)
     at_mean = judged(2, one_each, at_mean=True).classes
     found["label_to_image_at_mean"] = _agreement(one_each, at_mean, modality)
     return judged(3, real_classes).features
@@ -231,9 +236,10 @@ def _of_attributes(
         sets["from_attributes"] = _seen(judge, _drawn(run, _key(6), given, image, len(wanted)))
         judged = {"": sets["from_attributes"]}
         if asked.num_proposals > 1 and name in run.model.generated:
-            count = asked.num_proposals
-            images = _drawn(run, _key(10), given, image, len(wanted), num_proposals=count)
-            judged["_resampled"] = _seen(judge, images)
+            for stream, weighting, key in RESAMPLED:
+                options = {"num_proposals": asked.num_proposals, "weighting": weighting}
+                images = _drawn(run, _key(stream + 2), given, image, len(wanted), **options)
+                judged[f"_resampled{key}"] = _seen(judge, images)
         judged["_at_mean"] = _seen(judge, _drawn_at_mean(run, given, image))
         for key, seen in judged.items():
             found[f"attributes_to_image{key}"] = scores.scored(run, wanted, seen.logits)

@@ -6,8 +6,8 @@ Prints a table and writes DIR/results.json, and the likelihoods of each example 
 Likelihoods are means over the examples, in nats: `stderr` is the deviation over the examples /
 sqrt(their number), `mc_stderr` the Monte-Carlo error of the mean, `ess` the mean effective sample
 size of the draws. `--coherence` judges generated images with a classifier, see judge.py: with
-`--num_proposals=20` also those whose z was resampled among so many, and where fit_prior.py fitted a
-prior to the run, also those drawn from it.
+`--num_proposals=20` also those whose z was resampled among so many, by either weighting of
+`evaluation.resampling`, and where fit_prior.py fitted a prior to the run, also those drawn from it.
 """
 
 import pathlib

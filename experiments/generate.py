@@ -4,7 +4,8 @@
 
 `--given=` (nothing) draws from the prior, with `--prior=fitted` from the one that fit_prior.py
 fitted to the run; `--given=image --target=image` redraws test images. `--num_proposals=20` keeps of
-so many z one that explains what is given, see `evaluation.resampling`.
+so many z one that explains what is given (`--weighting=likelihood`: by that alone), see
+`evaluation.resampling`.
 """
 
 import pathlib
@@ -20,6 +21,7 @@ from absl import flags
 from experiments import build, cli, inputs, pictures, processes, workdir
 from jmvae_jax import data, evaluation, parallel, plotting
 from jmvae_jax.distributions import Distribution
+from jmvae_jax.evaluation.resampling import WEIGHTINGS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _GIVEN = flags.DEFINE_list("given", ["label"], "Modalities that are given; empty: the prior.")
@@ -30,6 +32,7 @@ _OUT = flags.DEFINE_string(
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 10, "Draws in a row.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 10, "Rows, where examples are given.", 1)
 _NUM_PROPOSALS = flags.DEFINE_integer("num_proposals", 1, "Candidates for each draw of z.", 1)
+_WEIGHTING = flags.DEFINE_enum("weighting", "posterior", WEIGHTINGS, "By what one is kept.")
 _PRIOR = flags.DEFINE_enum(
     "prior", "normal", ["normal", "fitted"], "What z is drawn from where nothing is given."
 )
@@ -87,10 +90,10 @@ def main() -> None:
         _NUM_SAMPLES.value,
         title,
         run.showing,
-        _NUM_PROPOSALS.value,
-        prior,
     )
-    grid = pictures.drawn(*args)
+    grid = pictures.drawn(
+        *args, num_proposals=_NUM_PROPOSALS.value, weighting=_WEIGHTING.value, prior=prior
+    )
     if parallel.is_first():
         plotting.save_grids(out, [grid])
         print(f"wrote {out}")

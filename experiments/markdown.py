@@ -28,10 +28,19 @@ def _share_cell(found: Mapping[str, Any] | None) -> str:
     return "" if found is None else f"{found['share']:.4f} ± {found['stderr']:.4f}"
 
 
-def _coherence_cells(found: Mapping[str, Any]) -> list[str]:
-    shares = ("label_to_image", "image_to_label", "joint")
+SHARES = {
+    "label→image": "label_to_image",
+    "resampled": "label_to_image_resampled",
+    "by likelihood": "label_to_image_resampled_by_likelihood",
+    "image→label": "image_to_label",
+    "joint": "joint",
+}
+"""Column -> measure of coherence."""
+
+
+def _coherence_cells(found: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     distances = found["frechet_distance"]
-    return [_share_cell(found.get(name)) for name in shares] + [
+    return [_share_cell(found.get(SHARES[name])) for name in columns] + [
         _estimate_cell(distances.get(name), 2) for name in ("from_labels", "from_prior")
     ]
 
@@ -78,15 +87,24 @@ def _minutes(row: Mapping[str, Any]) -> str:
 
 def _label_part(rows: Mapping[str, Any]) -> list[str]:
     """What a judge of classes sees."""
-    head = ["label→image", "image→label", "joint", "Fréchet, labels", "Fréchet, prior"]
+    some = [c for c in SHARES if any(SHARES[c] in row["coherence"] for row in rows.values())]
+    head = [*some, "Fréchet, labels", "Fréchet, prior"]
     lines = [
-        [name, *_coherence_cells(row["coherence"]), _minutes(row)] for name, row in rows.items()
+        [name, *_coherence_cells(row["coherence"], some), _minutes(row)]
+        for name, row in rows.items()
     ]
+    resampled = (
+        "resampled and by likelihood: the same with z chosen among several, by p(w|z) p(z) / "
+        "q(z|w) and by p(w|z) alone. "
+        if "resampled" in some
+        else ""
+    )
     return [
         "## Coherence",
         "label→image: share of images in which a classifier reads the label, z drawn from "
-        "q(z|label). image→label: share of test images whose label is inferred, at the mean of "
-        "q(z|image). joint: share of draws from the prior in which it reads the drawn label. "
+        f"q(z|label). {resampled}image→label: share of test images whose label is inferred, at "
+        "the mean of q(z|image). joint: share of draws from the prior in which it reads the drawn "
+        "label. "
         "Fréchet: distance to the test images in its features, of images from the test labels and "
         "from the prior; no FID.",
         _grid(["row", *head, "minutes (training, evaluation)"], lines),

@@ -10,7 +10,6 @@ import numpy as np
 
 import jmvae_jax as jm
 from jmvae_jax import evaluation
-from jmvae_jax.distributions import Distribution
 from jmvae_jax.plotting import Grid
 
 Showing = Mapping[str, Callable[[Any], Any]]
@@ -59,16 +58,14 @@ def drawn(
     num_samples: int,
     title: str = "",
     showing: Showing = types.MappingProxyType({}),
-    num_proposals: int = 1,
-    prior: Distribution | None = None,
+    **options: Any,
 ) -> Grid:
     """Means of p(target | z) at draws of z: one row for each thing that is given.
 
     Given one label: a row a class. Given anything else: a row an example of `batch`, beginning
     with what is given where that can be shown. Given nothing: rows of draws from the prior.
-    `num_proposals` and `prior` are those of `generate`.
+    `options` are those of `generate`.
     """
-    options: dict[str, Any] = {"num_proposals": num_proposals, "prior": prior}
     if not given:
         count = num_samples * num_samples
         images = jm.generate(

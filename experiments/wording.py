@@ -46,6 +46,7 @@ def coherence_lines(found: Mapping[str, Any]) -> list[str]:
     words = {
         "label_to_image": "images generated from labels show their label",
         "label_to_image_resampled": "the same with z resampled",
+        "label_to_image_resampled_by_likelihood": "the same with z resampled by p(label|z) alone",
         "label_to_image_at_mean": "the same at the mean of q(z|label), one image a class",
         "image_to_label": "labels inferred from images are right",
         "joint": "images and labels drawn from the prior fit",
@@ -59,6 +60,7 @@ def coherence_lines(found: Mapping[str, Any]) -> list[str]:
     words = {
         "attributes_to_image": "images generated from attributes show them",
         "attributes_to_image_resampled": "the same with z resampled",
+        "attributes_to_image_resampled_by_likelihood": "the same by p(attributes|z) alone",
         "attributes_to_image_at_mean": "the same at the mean of q(z|attributes)",
     }
     lines += [f"{text}: {measures(found[name])}" for name, text in words.items() if name in found]

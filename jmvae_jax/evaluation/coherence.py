@@ -124,6 +124,7 @@ def judge_from_labels(
     image: str,
     at_mean: bool = False,
     num_proposals: int = 1,
+    weighting: str = "posterior",
 ) -> Judged:
     """What the judge sees in images generated from labels, one image for each.
 
@@ -134,11 +135,12 @@ def judge_from_labels(
       classes: `int[N]`, the label of each image.
       label, image: names of the modalities.
       at_mean: z is the mean of q(z | label) instead of a draw.
-      num_proposals: candidates for each draw, as in `generate`.
+      num_proposals, weighting: candidates for each draw, as in `generate`.
 
     Raises:
       ValueError: `label` is not one categorical variable, a name that the model lacks, no class,
-        `num_proposals` that `generate` refuses, or others than 1 with `at_mean`.
+        `num_proposals` or `weighting` that `generate` refuses, or more than 1 proposal with
+        `at_mean`.
     """
     _check_count("classes", len(classes))
     if at_mean and num_proposals != 1:
@@ -164,6 +166,7 @@ def judge_from_labels(
                 given,
                 targets=(image,),
                 num_proposals=num_proposals,
+                weighting=weighting,
             )
             images = drawn[image][0]
         parts.append(_judge(judge, images))

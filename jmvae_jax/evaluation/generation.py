@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jmvae_jax import distributions, parallel
 from jmvae_jax.distributions import Distribution
-from jmvae_jax.evaluation.resampling import resample
+from jmvae_jax.evaluation.resampling import WEIGHTINGS, resample
 from jmvae_jax.models.base import MultimodalModel, call_method, fill_absent
 from jmvae_jax.models.checks import check_batch, check_names, check_targets
 from jmvae_jax.types import Array, Batch, Key, Mask, Variables
@@ -27,13 +27,15 @@ def generate(
     draw: bool = False,
     mask: Mask | None = None,
     num_proposals: int = 1,
+    weighting: str = "posterior",
     prior: Distribution | None = None,
 ) -> dict[str, Array]:
     """`p(target | z)` at draws `z ~ q(z | given)`, or `z ~ p(z)` where nothing is given.
 
     With `num_proposals` R > 1 each z is one of R candidates from q(z | given), resampled by
     `p(given | z) p(z) / q(z | given)`: it comes from p(z | given) as R grows, at the cost of R
-    decoded candidates a draw. See `evaluation.resampling`.
+    decoded candidates a draw. Or by `p(given | z)` alone, which keeps to where q(z | given) was
+    fitted and usually looks better. See `evaluation.resampling`.
 
     Args:
       model: a model and `variables`, its parameters and state.
@@ -44,6 +46,7 @@ def generate(
       draw: values drawn from p(target | z) instead of its mean.
       mask: modality -> `bool[B]`: rows that have what is given; the others infer from the rest.
       num_proposals: R, candidates for each z, of which one is kept.
+      weighting: by what: "posterior", the first of those weights, or "likelihood", the second.
       prior: what z is drawn from instead of p(z) where nothing is given, over `[latent_dim]`:
         `evaluation.fit_prior` makes one.
 
@@ -52,8 +55,9 @@ def generate(
 
     Raises:
       ValueError: a name that the model lacks, a bad batch, `num_samples` or `num_proposals` below
-        1; more than 1 proposal where nothing is given that has a likelihood; a `prior` where
-        something is given, of a model with conditions, or over another shape.
+        1; more than 1 proposal where nothing is given that has a likelihood; an unknown
+        `weighting`; a `prior` where something is given, of a model with conditions, or over another
+        shape.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -71,7 +75,7 @@ def generate(
         if number < 1:
             raise ValueError(f"{argument}={number}: expected at least 1")
     given = check_given(model, given, mask) if given else {}
-    _check_proposals(model, given, num_proposals)
+    _check_proposals(model, given, num_proposals, weighting)
     if prior is not None:
         _check_prior(model, given, prior)
     samples = jnp.arange(num_samples)
@@ -90,12 +94,17 @@ def generate(
         targets=tuple(targets),
         draw=draw,
         num_proposals=num_proposals,
+        weighting=weighting,
     )
     return {n: jnp.swapaxes(x, 0, 1) for n, x in found.items()} if given else dict(found)
 
 
-def _check_proposals(model: MultimodalModel, given: Batch, num_proposals: int) -> None:
+def _check_proposals(
+    model: MultimodalModel, given: Batch, num_proposals: int, weighting: str
+) -> None:
     """Raises ValueError where there is nothing to resample by."""
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting={weighting!r}: expected one of {list(WEIGHTINGS)}")
     if num_proposals > 1 and not set(given) & set(model.generated):
         raise ValueError(
             f"num_proposals={num_proposals} and given={sorted(given)}: nothing that is given has a "
@@ -138,6 +147,7 @@ def _generate(
     targets: tuple[str, ...],
     draw: bool,
     num_proposals: int,
+    weighting: str,
 ) -> dict[str, Array]:
     """`[B, num_samples, *shape]`, or `[num_samples, *shape]` from the prior.
 
@@ -155,7 +165,7 @@ def _generate(
         if num_proposals == 1:
             z = distributions.sample(posterior, own)
         else:
-            z = resample(model, variables, own, posterior, filled, mask, num_proposals)
+            z = resample(model, variables, own, posterior, filled, mask, num_proposals, weighting)
     likelihoods = call_method(model, variables, "decode", z, filled)
     found = {
         name: distributions.sample(likelihoods[name], fold(keys, distributions.name_number(name)))

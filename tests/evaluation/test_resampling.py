@@ -103,6 +103,36 @@ def test_weights_do_not_depend_on_how_many_are_decoded_at_once(monkeypatch, rows
     np.testing.assert_allclose(weights_of(POOR, {}, z, posterior, given), whole, rtol=1e-5)
 
 
+def test_by_likelihood_draws_come_from_the_product_of_q_and_the_likelihood():
+    names = ("x", "w")
+    given = {name: BATCH[name][:1] for name in names}
+    found = linear(jax.random.key(1), given, NUM_DRAWS, 200, weighting="likelihood")
+    found = found.astype(np.float64).reshape(NUM_DRAWS, -1)
+    # Precisions of Gaussians add: of q, and of the exact posterior without its prior's 1.
+    mean, deviation = posterior_of(POOR, BATCH, names)
+    exact_mean, exact_deviation = posterior_of(linear_gaussian(), BATCH, names)
+    q, exact = deviation**-2, exact_deviation**-2
+    variance = 1 / (q + exact - 1)
+    center = variance * (q * mean[0] + exact * exact_mean[0])
+    covariance = MATRIX["y"] * variance @ MATRIX["y"].T
+    errors = np.sqrt(np.diag(covariance) / NUM_DRAWS)
+    apart = found.mean(0) - (center @ MATRIX["y"].T + OFFSET["y"])
+    assert np.abs(apart / errors).max() < 4.5
+    np.testing.assert_allclose(np.cov(found.T), covariance, atol=0.1 * np.diag(covariance).max())
+
+
+def test_the_likelihood_alone_is_the_weight_without_prior_and_proposal():
+    given = pick(BATCH, "x")
+    posterior = POOR.apply({}, given, ("x",), method="posterior")
+    z = jax.random.normal(jax.random.key(0), (7, 5, 2))
+    alone = jax.jit(functools.partial(resampling.log_weights, POOR, weighting="likelihood"))
+    whole = weights_of(POOR, {}, z, posterior, given)
+    prior = POOR.apply({}, given, method="prior")
+    expected = whole - prior.log_prob(z) + posterior.log_prob(z)
+    found = alone({}, z, posterior, given, None)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["cvae_3", "cmma_3"])
 def test_weights_of_a_conditional_model_are_those_given_its_conditions(name):
     model = zoo.ZOO[name].model
@@ -231,6 +261,11 @@ def test_no_proposals_are_refused(key, number):
         linear(key, pick(BATCH, "x"), num_proposals=number)
 
 
+def test_an_unknown_weighting_is_refused(key):
+    with pytest.raises(ValueError, match="weighting='evidence': expected one of"):
+        linear(key, pick(BATCH, "x"), weighting="evidence")
+
+
 # Judged images
 
 
@@ -267,7 +302,7 @@ def reads_largest(images):
 def test_resampled_images_show_their_label():
     wanted = np.tile(np.arange(3), 160)
 
-    def share(num_proposals):
+    def share(num_proposals, **options):
         found = judge_from_labels(
             PAINTER,
             {},
@@ -277,11 +312,13 @@ def test_resampled_images_show_their_label():
             label="label",
             image="image",
             num_proposals=num_proposals,
+            **options,
         )
         return (found.classes == wanted).mean()
 
     assert share(1) < 0.7
     assert share(20) > 0.98
+    assert share(20, weighting="likelihood") > 0.98
 
 
 def test_a_mean_has_no_proposals(key):

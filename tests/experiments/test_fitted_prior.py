@@ -81,7 +81,7 @@ def test_images_are_resampled_on_demand(command, tmp_path, mnist_dir):
     run = untrained(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
     out = tmp_path / "digits.png"
     flags = (f"--workdir={run}", "--num_samples=2", "--num_proposals=5", f"--out={out}")
-    drawn = command("generate", *flags)
+    drawn = command("generate", *flags, "--weighting=likelihood")
     assert drawn.returncode == 0, drawn.stderr
     assert out.stat().st_size > 1000
     assert "num_proposals=5 and given=[]" in words(command("generate", *flags, "--given="))
@@ -125,7 +125,8 @@ def test_resampled_images_and_those_of_a_fitted_prior_are_judged(tmp_path, mnist
     found = judged(run, num_proposals=3, prior=prior)
     plain = judged(run)
     lines = "\n".join(wording.coherence_lines(found))
-    further = {"label_to_image_resampled", "joint_fitted_prior"}
+    resampled = {"label_to_image_resampled", "label_to_image_resampled_by_likelihood"}
+    further = resampled | {"joint_fitted_prior"}
     if variant.startswith("cvae"):
         # It is given its label, and has a prior of its own.
         assert set(found) == set(plain)
@@ -134,11 +135,12 @@ def test_resampled_images_and_those_of_a_fitted_prior_are_judged(tmp_path, mnist
     assert set(found) - set(plain) == further
     for name in further:
         assert 0 <= found[name]["share"] <= 1
-    assert found["label_to_image_resampled"]["count"] == 30
+    assert {found[name]["count"] for name in resampled} == {30}
     assert set(found["frechet_distance"]) - set(plain["frechet_distance"]) == {"from_fitted_prior"}
     for name in plain:
         if name != "frechet_distance":
             assert plain[name] == found[name]
     assert "the same with z resampled: " in lines
+    assert "the same with z resampled by p(label|z) alone: " in lines
     assert "the same drawn from the fitted prior: " in lines
     assert "in the judge's features, from fitted prior: " in lines
