@@ -2,9 +2,9 @@
 
     python experiments/fit_prior.py --workdir=DIR [--num_components=100] [--num_examples=10000]
 
-z is drawn once for each training example, given all of its modalities. Writes DIR/prior.npz, which
-`generate.py --given= --prior=fitted` draws from and `evaluate.py --coherence` judges. A run that is
-trained further needs it fitted again.
+z is drawn once for each training example, given the modalities that training had of it. Writes
+DIR/prior.npz, which `generate.py --given= --prior=fitted` draws from and `evaluate.py --coherence`
+judges. A run that is trained further needs it fitted again.
 """
 
 import pathlib
@@ -15,7 +15,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from experiments import build, cli, inputs, processes, scores, workdir
 from jmvae_jax import evaluation, parallel
@@ -29,26 +28,18 @@ _COVARIANCE = flags.DEFINE_enum(
 _SEED = flags.DEFINE_integer("seed", 0, "Of the start of the fit.")
 
 
-def drawn(run: build.Run) -> np.ndarray:
-    """z of the training examples, a draw of q(z | all modalities) each: `[N, latent_dim]`."""
-    split = run.config.data.train_split
-    stored = inputs.load_split(run.config, split)
-    available = len(stored["index"])
-    wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
-    if wanted > available:
-        raise ValueError(f"num_examples={wanted}: the split {split!r} has {available}")
+def checked_rows(run: build.Run) -> tuple[inputs.TrainingRows, int]:
+    """The training rows, and how many z are drawn for; ValueError where the flags ask for more."""
+    rows = inputs.TrainingRows(run.config)
+    wanted = len(rows) if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
+    if wanted > len(rows):
+        split = run.config.data.train_split
+        raise ValueError(f"num_examples={wanted}: the split {split!r} has {len(rows)}")
     if _NUM_COMPONENTS.value > wanted:
         raise ValueError(
             f"num_components={_NUM_COMPONENTS.value}: expected no more than the {wanted} examples"
         )
-    stored = {name: values[:wanted] for name, values in stored.items()}
-    parts = []
-    with tqdm(total=wanted, unit=" examples", disable=not parallel.is_first()) as bar:
-        for batch, keys, count in scores.blocks(run, stored):
-            z = evaluation.aggregate_posterior(run.model, run.variables, keys, batch)
-            parts.append(np.asarray(z)[:count])
-            bar.update(count)
-    return np.concatenate(parts)
+    return rows, wanted
 
 
 def main() -> None:
@@ -61,7 +52,7 @@ def main() -> None:
             f"{list(run.model.conditions)} alone: expected a model of the joint distribution"
         )
     workdir.check_writable(folder, "workdir")
-    z = drawn(run)
+    z = scores.posterior_draws(run, *checked_rows(run))
     if not parallel.is_first():
         return
     started = time.perf_counter()

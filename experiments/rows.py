@@ -124,10 +124,11 @@ FAMILIES = (
     "mixture:10:diagonal",
     "mixture:10:full",
     "flow:8:diagonal",
+    "flow:8:mixture:10:diagonal",
 )
 """Of q(z | label), that the ablation goes through."""
 
-LONG = ("diagonal", "mixture:10:full", "flow:8:diagonal")
+LONG = ("diagonal", "flow:16:mixture:10:diagonal")
 """Those that it trains longer as well."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 import jmvae_jax as jm
-from experiments import build
+from experiments import build, inputs
 from jmvae_jax import data, evaluation, parallel
 
 BLOCK = 500
@@ -20,6 +20,22 @@ def blocks(run: build.Run, stored: Mapping[str, np.ndarray]) -> Iterator[tuple[A
     for part, weight in data.padded_batches(stored, size):
         batch, keys = data.evaluation_batch(run.transforms, part)
         yield batch, keys, int(weight.sum())
+
+
+def posterior_draws(run: build.Run, rows: inputs.ModalityRows, count: int) -> np.ndarray:
+    """A draw of q(z | what a row has) for each of the first rows: `[count, latent_dim]`."""
+    has = {f"has {name}": there for name, there in rows.mask.items()}
+    stored = rows.load() | {"index": np.arange(len(rows))} | has
+    stored = {name: values[:count] for name, values in stored.items()}
+    parts = []
+    with tqdm(total=count, unit=" examples", disable=not parallel.is_first()) as bar:
+        for part, weight in data.padded_batches(stored, min(BLOCK, count)):
+            batch, keys = data.evaluation_batch(run.transforms, part)
+            mask = {name: part[f"has {name}"] for name in rows.mask}
+            z = evaluation.aggregate_posterior(run.model, run.variables, keys, batch, mask or None)
+            parts.append(np.asarray(z)[: int(weight.sum())])
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
 
 
 # Likelihoods

@@ -5,7 +5,7 @@
 
 FOLDER holds CelebA as it is distributed, see `experiments/prepare_data.py`. VARIANT is `vae`,
 `cvae`, `cmma`, `jmvae_zero` or `jmvae_kl` (the default), or `vae_gan`, `cvae_gan`, `cmma_gan`,
-`jmvae_gan`, followed by any of
+`jmvae_gan`, or `jmvae_masked` (past the paper: one mask-conditioned encoder), followed by any of
 
 * `,smoke`: networks, data and epochs shrunk to seconds;
 * `,image_size=128`, `,latent_dim=64`: sizes from which others are computed.
@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import common
 
-PLAIN = ("vae", "cvae", "cmma", "jmvae_zero", "jmvae_kl")
+PLAIN = ("vae", "cvae", "cmma", "jmvae_zero", "jmvae_kl", "jmvae_masked")
 ADVERSARIAL = {"vae_gan": "vae", "cvae_gan": "cvae", "cmma_gan": "cmma", "jmvae_gan": "jmvae_kl"}
 VARIANTS = (*PLAIN, *ADVERSARIAL)
 CONDITIONAL = ("cvae", "cmma")

@@ -5,7 +5,8 @@
 
 The faces are drawings with CelebA's forty attributes, made by `jmvae_jax.data`: no photographs, no
 files, no network. VARIANT is as in `celeb_a.py`: `vae`, `cvae`, `cmma`, `jmvae_zero`, `jmvae_kl`
-(the default), `vae_gan`, `cvae_gan`, `cmma_gan`, `jmvae_gan`, and `,smoke`, `,latent_dim=64`.
+(the default), `jmvae_masked`, `vae_gan`, `cvae_gan`, `cmma_gan`, `jmvae_gan`, and `,smoke`,
+`,latent_dim=64`.
 
 Networks have a quarter of the paper's width (the discriminator an eighth), batches 16 rows: on two
 cores the number of steps decides, and a smaller batch makes more of them. Attributes have a

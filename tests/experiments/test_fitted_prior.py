@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import build, coherence, wording, workdir
+from experiments import build, coherence, inputs, scores, wording, workdir
 from experiments.configs import mnist
 from jmvae_jax import data, evaluation
 from jmvae_jax.training.checkpoints import Checkpoints
@@ -54,6 +54,29 @@ def test_a_prior_is_fitted_and_drawn_from_and_refused_at_another_step(command, t
     assert (prior.batch_shape, prior.event_shape) == ((), (64,))
     with pytest.raises(ValueError, match=f"fitted at step {step}, and the run is at step 2,000"):
         workdir.read_prior(run, 2000)
+
+
+@pytest.mark.parametrize("kept", ["keep", "drop"])
+def test_z_is_drawn_given_what_training_rows_have_kept(tmp_path, mnist_dir, kept):
+    folder = untrained(tmp_path / "run", "jmvae_masked,smoke", mnist_dir)
+    config = workdir.read_config(folder)
+    config.data.missing_rates.label = 0.5
+    config.data.missing_rows = kept
+    workdir.write_config(folder, config)
+    run = build.load_run(folder)
+    rows = inputs.TrainingRows(run.config)
+    stored = rows.load() | {"index": np.arange(len(rows))}
+    batch, keys = data.evaluation_batch(run.transforms, stored)
+    found = scores.posterior_draws(run, rows, 100)
+
+    def expected(*names):
+        given = {name: batch[name] for name in names}
+        return evaluation.aggregate_posterior(run.model, run.variables, keys, given)[:100]
+
+    there = rows.mask["label"][:100] if kept == "keep" else np.ones(100, bool)
+    assert there.any()
+    np.testing.assert_allclose(found[there], expected("image", "label")[there], atol=1e-5)
+    np.testing.assert_allclose(found[~there], expected("image")[~there], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -222,3 +222,28 @@ def test_the_papers_alignment_costs_joint_fit_at_alpha_one(past):
         for name in ("alpha_0", "joint_1_diagonal")
     )
     assert free - aligned > 0.5
+
+
+@pytest.fixture(scope="module")
+def fast():
+    folder = RESULTS / "mnist_100_epochs_fast"
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("seed_*.json")}
+
+
+def test_the_fast_recipe_is_better_than_the_papers_five_hundred_epochs(fast):
+    text, both = (RESULTS / "README.md").read_text(), ["image", "label"]
+    assert set(fast) == {"seed_0", "seed_1"}
+    found = [likelihood(results, both, [], both) for results in fast.values()]
+    mean = sum(one["estimate"] for one in found) / len(found)
+    assert mean > -86.6
+    assert f"Their mean is {mean:.2f} where" in text
+    for results in fast.values():
+        assert (results["num_samples"], results["num_examples"]) == (1000, 10_000)
+        assert results["step"] == 60_000
+        for one in (("image", "label"), ()), (("image",), ()), (("image",), ("label",)):
+            target, given = (list(names) for names in one)
+            source = given or target
+            assert words(likelihood(results, target, given, source)) in text
+        assert f"{results['accuracy']['label']:.4f}" in text
+        for name in ("", "_resampled", "_resampled_by_likelihood"):
+            assert f"{results['coherence'][f'label_to_image{name}']['share']:.4f}" in text

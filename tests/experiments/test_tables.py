@@ -386,7 +386,7 @@ def test_a_folder_with_another_table_is_refused(made):
 def test_the_ablation_has_gradients_families_and_missing_rates():
     table = tables.TABLES["ablation"]
     families = [name for name in table.rows if name.startswith("joint_1_")]
-    assert len(families) == 6
+    assert len(families) == 7
     for name, row in table.rows.items():
         if not row.source:
             config = table.config(name, 20, False)
