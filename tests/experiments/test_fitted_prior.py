@@ -66,10 +66,10 @@ def test_z_is_drawn_given_what_training_rows_have_kept(tmp_path, mnist_dir, kept
     run = build.load_run(folder)
     rows = inputs.TrainingRows(run.config)
     stored = rows.load() | {"index": np.arange(len(rows))}
-    batch, keys = data.evaluation_batch(run.transforms, stored)
     found = scores.posterior_draws(run, rows, 100)
 
     def expected(*names):
+        batch, keys = data.evaluation_batch(run.transforms, stored)
         given = {name: batch[name] for name in names}
         return evaluation.aggregate_posterior(run.model, run.variables, keys, given)[:100]
 
