@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -31,7 +32,7 @@ def posterior_draws(run: build.Run, rows: inputs.ModalityRows, count: int) -> np
     with tqdm(total=count, unit=" examples", disable=not parallel.is_first()) as bar:
         for part, weight in data.padded_batches(stored, min(BLOCK, count)):
             batch, keys = data.evaluation_batch(run.transforms, part)
-            mask = {name: part[f"has {name}"] for name in rows.mask}
+            mask = {name: jnp.asarray(part[f"has {name}"]) for name in rows.mask}
             z = evaluation.aggregate_posterior(run.model, run.variables, keys, batch, mask or None)
             parts.append(np.asarray(z)[: int(weight.sum())])
             bar.update(len(parts[-1]))
