@@ -247,3 +247,30 @@ def test_the_fast_recipe_is_better_than_the_papers_five_hundred_epochs(fast):
         assert f"{results['accuracy']['label']:.4f}" in text
         for name in ("", "_resampled", "_resampled_by_likelihood"):
             assert f"{results['coherence'][f'label_to_image{name}']['share']:.4f}" in text
+
+
+def test_a_detached_alignment_costs_no_joint_fit():
+    folder, text = RESULTS / "ablation_20_epochs", (RESULTS / "README.md").read_text()
+    table = json.loads((folder / "table.json").read_text())
+    assert (folder / "table.md").read_text() == markdown(table)
+    assert table["failed"] == {}
+    apart = {
+        row["first"]: row["estimate"]
+        for row in (turned(found, "alpha_0") for found in table["differences"])
+        if row and row["quantity"] == "log p(x,w)"
+    }
+    assert abs(apart["detached_1_diagonal"]) < 0.3
+    assert apart["joint_1_diagonal"] < -0.5
+    for name in ("joint_1_diagonal", "detached_1_diagonal"):
+        assert f"{apart[name]:+.2f} ± " in text
+        assert words(table["rows"][name]["log_likelihood"]["log p(x,w)"]) in text
+        assert f"{share(table, name, 'label_to_image'):.4f}" in text
+
+
+def turned(found, reference):
+    """A difference to the reference, however it is stored; None: it is of two others."""
+    if found["second"] == reference:
+        return found
+    if found["first"] != reference:
+        return None
+    return {**found, "first": found["second"], "estimate": -found["estimate"]}
