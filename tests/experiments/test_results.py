@@ -274,3 +274,16 @@ def turned(found, reference):
     if found["first"] != reference:
         return None
     return {**found, "first": found["second"], "estimate": -found["estimate"]}
+
+
+def test_a_flow_after_training_leaves_the_joint_and_shows_more_labels(fast):
+    flow = json.loads((RESULTS / "mnist_100_epochs_fast" / "seed_0_flow.json").read_text())
+    text, given = (RESULTS / "README.md").read_text(), (["image"], ["label"], ["label"])
+    assert words(likelihood(flow, *given)) in text
+    for name in ("", "_resampled", "_resampled_by_likelihood"):
+        found, before = (
+            results["coherence"][f"label_to_image{name}"]["share"]
+            for results in (flow, fast["seed_0"])
+        )
+        assert f"{found:.4f}" in text
+        assert found > before
