@@ -87,7 +87,8 @@ def _minutes(row: Mapping[str, Any]) -> str:
 
 def _label_part(rows: Mapping[str, Any]) -> list[str]:
     """What a judge of classes sees."""
-    some = [c for c in SHARES if any(SHARES[c] in row["coherence"] for row in rows.values())]
+    judged = {name for row in rows.values() for name in row["coherence"]}
+    some = [c for c, name in SHARES.items() if "resampled" not in name or name in judged]
     head = [*some, "Fréchet, labels", "Fréchet, prior"]
     lines = [
         [name, *_coherence_cells(row["coherence"], some), _minutes(row)]

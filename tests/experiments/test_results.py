@@ -276,7 +276,7 @@ def turned(found, reference):
     return {**found, "first": found["second"], "estimate": -found["estimate"]}
 
 
-def test_a_flow_after_training_leaves_the_joint_and_shows_more_labels(fast):
+def test_a_flow_after_training_shows_more_labels(fast):
     flow = json.loads((RESULTS / "mnist_100_epochs_fast" / "seed_0_flow.json").read_text())
     text, given = (RESULTS / "README.md").read_text(), (["image"], ["label"], ["label"])
     assert words(likelihood(flow, *given)) in text

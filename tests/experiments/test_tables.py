@@ -203,7 +203,7 @@ def test_the_markdown_says_ours_the_papers_and_how_sure(tmp_path):
     assert r"log p(x\|w) multiple" in text
     assert "| jmvae_kl_1 | -2.00 ± 0.10 |" in text
     assert "| cmma | train.py: exit status 1: disk full |" in text
-    assert "| jmvae_kl_0.1 | 0.5000 ± 0.0100 | 3.00 ± 0.20 |  | 2.5, 1.5 |" in text
+    assert "| jmvae_kl_0.1 | 0.5000 ± 0.0100 |  |  | 3.00 ± 0.20 |  | 2.5, 1.5 |" in text
     assert "no measure; right of ten: jmvae_kl_0.1 7, jmvae_kl_1 7." in text
     for part in ("## The image", "## Coherence", "## Differences to jmvae_kl_0.1"):
         table_lines = text.partition(part)[2].split("##")[0].strip().splitlines()
