@@ -115,6 +115,48 @@ def variation_of_information(
     return found
 
 
+def paired(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """The mean difference of two values of the same examples `[N]`, and its standard error."""
+    apart = first.astype(np.float64) - second
+    return {
+        "estimate": float(apart.mean()),
+        "stderr": float(apart.std(ddof=1) / np.sqrt(len(apart))),
+        "num_examples": len(apart),
+    }
+
+
+def compared(
+    first: tuple[Mapping[str, Any], Mapping[str, np.ndarray]],
+    second: tuple[Mapping[str, Any], Mapping[str, np.ndarray]],
+) -> list[dict[str, Any]]:
+    """The likelihoods that two evaluations have, and their differences on the same examples.
+
+    Args:
+      first, second: results, and name -> values of the examples `[N]`, as `evaluate.py` wrote them;
+        where one has more examples, the first ones are compared.
+
+    Raises:
+      ValueError: they are of other data or draws, or have no likelihood in common.
+    """
+    apart = [
+        f"{name}: {first[0][name]!r} and {second[0][name]!r}"
+        for name in ("dataset", "split", "num_samples")
+        if first[0][name] != second[0][name]
+    ]
+    if apart:
+        raise ValueError(f"workdirs: the evaluations differ in {'; '.join(apart)}")
+    names = [name for name in first[1] if name in second[1]]
+    if not names:
+        raise ValueError("workdirs: the evaluations have no likelihood in common")
+    count = min(results["num_examples"] for results, _ in (first, second))
+    found = []
+    for name in names:
+        ours, theirs = (values[name][:count].astype(np.float64) for _, values in (first, second))
+        means = {"first": float(ours.mean()), "second": float(theirs.mean())}
+        found.append({"quantity": name, **means, **paired(ours, theirs)})
+    return found
+
+
 # Classes
 
 

@@ -13,7 +13,7 @@ from experiments import inputs, workdir
 from experiments.configs import aligned, celeb_a, mnist, synthetic_faces
 from experiments.models import describe_likelihoods
 from experiments.rows import ABLATION_ROWS, CELEB_A_ROWS, FACES_ROWS, MNIST_ROWS, Row, quantities
-from experiments.scores import name_of
+from experiments.scores import name_of, paired
 from jmvae_jax import data
 from jmvae_jax.training.metrics import read_rows
 
@@ -153,15 +153,6 @@ def differences(
     for column, name in table.quantities.items():
         rows = [row for row in values if name in values[row]]
         for first, second in itertools.combinations(rows, 2):
-            apart = values[first][name].astype(np.float64) - values[second][name]
-            found.append(
-                {
-                    "quantity": column,
-                    "first": first,
-                    "second": second,
-                    "estimate": float(apart.mean()),
-                    "stderr": float(apart.std(ddof=1) / np.sqrt(len(apart))),
-                    "num_examples": len(apart),
-                }
-            )
+            apart = paired(values[first][name], values[second][name])
+            found.append({"quantity": column, "first": first, "second": second, **apart})
     return found

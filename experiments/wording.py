@@ -1,6 +1,6 @@
-"""Results of a run as lines of text, for `evaluate.py`."""
+"""Results of a run as lines of text, for `evaluate.py` and `compare.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import scores
@@ -20,14 +20,26 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
         for r in rows
     ]
-    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
-    left = {0, 1, len(head) - 1}
+    return _columns((head, *lines), left={0, 1, len(head) - 1})
+
+
+def differences(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Differences of `compare.py` as lines of text."""
+    head = ("quantity", "first", "second", "difference", "stderr")
+    numbers = ("first", "second", "estimate", "stderr")
+    lines = [(row["quantity"], *(f"{row[name]:.2f}" for name in numbers)) for row in rows]
+    return _columns((head, *lines), left={0})
+
+
+def _columns(lines: Sequence[tuple[str, ...]], left: set[int]) -> str:
+    """Cells one below the other: those of the columns `left` begin there, the others end there."""
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for line in (head, *lines)
+        for line in lines
     )
 
 

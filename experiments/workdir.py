@@ -103,6 +103,24 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     os.replace(temporary, path)
 
 
+def read_evaluation(
+    workdir: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `evaluate.py` wrote: results, and name -> values of the examples `[N]`.
+
+    Raises:
+      FileNotFoundError: it wrote nothing there.
+    """
+    folder = pathlib.Path(workdir)
+    for name in (RESULTS_FILE, VALUES_FILE):
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f"{os.fspath(workdir)!r} has no {name}: run experiments/evaluate.py on it first"
+            )
+    with np.load(folder / VALUES_FILE, allow_pickle=False) as arrays:
+        return json.loads((folder / RESULTS_FILE).read_text()), dict(arrays)
+
+
 def read_statistics(workdir: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """What a run keeps of its data set: name -> array; {} for one that keeps nothing."""
     path = pathlib.Path(workdir) / STATISTICS_FILE

@@ -15,7 +15,7 @@ def command(mnist_dir, tmp_path):
 
     def run(script, *flags, wait=True, output="output.txt"):
         words = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
-        environment = {**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "XLA_FLAGS": ""}
+        environment = {**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         options = {"text": True, "env": environment, "cwd": tmp_path}
         if wait:
             return subprocess.run(words, capture_output=True, timeout=300, **options)

@@ -1,0 +1,79 @@
+"""Differences between evaluations, paired over the examples."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import scores, workdir
+
+HEAD = {"dataset": "mnist", "split": "test", "num_samples": 10}
+
+
+def evaluation(count, seed, **changes):
+    rng = np.random.default_rng(seed)
+    values = {"log p(image)": rng.normal(-90, 5, count).astype(np.float32)}
+    return {**HEAD, "num_examples": count, **changes}, values
+
+
+def written(folder, results, values):
+    folder.mkdir()
+    workdir.write_json(folder / workdir.RESULTS_FILE, results)
+    workdir.write_arrays(folder / workdir.VALUES_FILE, values)
+    return folder
+
+
+def test_a_difference_has_the_error_of_the_paired_test():
+    first, second = evaluation(40, 0), evaluation(40, 1)
+    (found,) = scores.compared(first, second)
+    ours, theirs = (values["log p(image)"].astype(np.float64) for _, values in (first, second))
+    test = stats.ttest_rel(ours, theirs)
+    np.testing.assert_allclose(found["estimate"] / found["stderr"], test.statistic)
+    np.testing.assert_allclose((found["first"], found["second"]), (ours.mean(), theirs.mean()))
+    assert (found["quantity"], found["num_examples"]) == ("log p(image)", 40)
+    (turned,) = scores.compared(second, first)
+    assert (turned["estimate"], turned["stderr"]) == (-found["estimate"], found["stderr"])
+
+
+def test_the_examples_that_both_have_are_compared_in_what_both_have():
+    first, second = evaluation(40, 0), evaluation(30, 1)
+    first[1]["log p(label)"] = np.zeros(40, np.float32)
+    (found,) = scores.compared(first, second)
+    cut = {name: values[:30] for name, values in first[1].items()}
+    assert [found] == scores.compared(({**HEAD, "num_examples": 30}, cut), second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "values", "words"),
+    [
+        ({"num_samples": 20}, None, "differ in num_samples: 10 and 20"),
+        ({"dataset": "kmnist"}, None, "differ in dataset: 'mnist' and 'kmnist'"),
+        ({"split": "train"}, None, "differ in split: 'test' and 'train'"),
+        ({}, {"log p(sound)": np.zeros(40)}, "no likelihood in common"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(changes, values, words):
+    results, own = evaluation(40, 1, **changes)
+    with pytest.raises(ValueError, match=words):
+        scores.compared(evaluation(40, 0), (results, values or own))
+
+
+def test_the_command_prints_and_keeps_the_differences(command, tmp_path):
+    first, second = evaluation(40, 0), evaluation(40, 1)
+    folders = [written(tmp_path / name, *one) for name, one in (("a", first), ("b", second))]
+    out = tmp_path / "apart.json"
+    made = command("compare", f"--workdirs={folders[0]},{folders[1]}", f"--out={out}")
+    assert made.returncode == 0, made.stderr
+    kept = json.loads(out.read_text())
+    assert kept == scores.compared(first, second)
+    numbers = [f"{kept[0][name]:.2f}" for name in ("first", "second", "estimate", "stderr")]
+    assert "  ".join(["log p(image)", *numbers]).split() in [
+        line.split() for line in made.stdout.splitlines()
+    ]
+    (folders[1] / workdir.VALUES_FILE).unlink()
+    refused = command("compare", f"--workdirs={folders[0]},{folders[1]}")
+    assert refused.returncode == 1
+    assert "has no values.npz: run experiments/evaluate.py on it first" in " ".join(
+        refused.stderr.split()
+    )
