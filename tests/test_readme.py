@@ -1,6 +1,5 @@
 """What the README shows runs: its Python as it stands, its commands in smoke form."""
 
-import os
 import pathlib
 import re
 import shlex
@@ -22,8 +21,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def run(words, folder, data_dir):
-    environment = {**os.environ, "TFDS_DATA_DIR": str(data_dir), "XLA_FLAGS": ""}
+def run(words, folder, environment):
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -31,14 +29,11 @@ def run(words, folder, data_dir):
     return done.stdout
 
 
-def train(config, workdir, folder, data_dir, *flags):
+def test_the_python_examples_run_from_top_to_bottom(environment, tmp_path, monkeypatch):
     script = str(ROOT / "experiments" / "train.py")
-    run([sys.executable, script, config, f"--workdir={workdir}", *flags], folder, data_dir)
-
-
-def test_the_python_examples_run_from_top_to_bottom(mnist_dir, tmp_path, monkeypatch):
     config = f"--config={ROOT / 'experiments' / 'configs' / 'mnist.py'}:jmvae_kl,smoke"
-    train(config, "runs/mnist_jmvae_kl_5_epochs", tmp_path, mnist_dir)
+    workdir = "--workdir=runs/mnist_jmvae_kl_5_epochs"
+    run([sys.executable, script, config, workdir], tmp_path, environment)
     monkeypatch.chdir(tmp_path)
     # One clone, one session: somebody who types the blocks one after the other.
     namespace = {"__name__": "readme"}
@@ -60,7 +55,7 @@ def test_every_target_and_file_that_is_named_exists():
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_smoke_form(mnist_dir, tmp_path):
+def test_the_commands_run_in_smoke_form(environment, tmp_path):
     experiments = tmp_path / "experiments"
     experiments.symlink_to(ROOT / "experiments")
     commands = [
@@ -79,7 +74,7 @@ def test_the_commands_run_in_smoke_form(mnist_dir, tmp_path):
         if "reproduce" in script:
             smoke += ["--smoke", "--epochs=1", "--rows=jmvae_zero,jmvae_kl_0.1"]
             smoke += ["--num_samples=5", "--num_examples=50", "--num_images=10"]
-        run([sys.executable, script, *smoke], tmp_path, mnist_dir)
+        run([sys.executable, script, *smoke], tmp_path, environment)
     assert (tmp_path / "runs" / "kl" / "results.json").exists()
     assert (tmp_path / "runs" / "kl" / "digits.png").exists()
     assert (tmp_path / "runs" / "table" / "table.md").exists()

@@ -1,4 +1,3 @@
-import os
 import pathlib
 import subprocess
 import sys
@@ -10,12 +9,11 @@ MNIST = ROOT / "experiments" / "configs" / "mnist.py"
 
 
 @pytest.fixture
-def command(mnist_dir, tmp_path):
+def command(environment, tmp_path):
     """Runs a command of `experiments/` as a person would, and returns the finished process."""
 
     def run(script, *flags, wait=True, output="output.txt"):
         words = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
-        environment = {**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         options = {"text": True, "env": environment, "cwd": tmp_path}
         if wait:
             return subprocess.run(words, capture_output=True, timeout=300, **options)
