@@ -36,10 +36,13 @@ def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) ->
     """Parses the flags and runs `main`, then exits with its status.
 
     Exit status: 0, or what `main` returns; 1 for an error while it runs; 2 for bad flags; 130
-    after ^C.
+    after ^C. With `--help` it says what the command does and its flags, and exits with 0.
     """
     logging.set_verbosity(logging.ERROR)
     argv = list(sys.argv if argv is None else argv)
+    if "--help" in argv or "-h" in argv:
+        print(_help(argv[0]))
+        sys.exit(0)
     try:
         left_over = flags.FLAGS(argv)[1:]
         if left_over:
@@ -53,6 +56,18 @@ def launch(main: Callable[[], int | None], argv: Sequence[str] | None = None) ->
         _exit(str(error), 1, _TRACEBACK.value)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _help(command: str) -> str:
+    """What a command says of itself, its own flags and those that commands share."""
+    modules = [
+        name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("experiments.")
+    ]
+    parts = [
+        sys.modules["__main__"].__doc__ or "",
+        *map(flags.FLAGS.module_help, [command, *modules]),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts)
 
 
 def _keep_programs() -> None:

@@ -53,7 +53,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     if any(row.paper for row in kind.rows.values()):
         source = (
             f", the paper's figure ({kind.epochs} epochs) in brackets; a star marks one that is "
-            "quoted from memory of the paper"
+            "not checked against the paper"
         )
     parts = [
         f"# {table['table']}: {table['epochs']} epochs, K = {table['num_samples']:,}, "

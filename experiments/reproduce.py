@@ -3,7 +3,8 @@
     python experiments/reproduce.py --table=mnist --epochs=50 --out=DIR [--rows=vae,jmvae_kl_0.1]
 
 TABLE is `mnist` (labels), `faces` (the systems of the paper's CelebA tables on synthetic faces, for
-two CPU cores) or `celeb_a` (for an accelerator, with `--manual_dir` where CelebA is).
+two CPU cores), `celeb_a` (for an accelerator, with `--manual_dir` where CelebA is) or `ablation`
+(past the paper).
 
 Each row is a run in DIR/rows/ROW, made by `train.py` and `evaluate.py --coherence` as a person
 would; DIR/table.json and DIR/table.md are written after each. The same command goes on where it
@@ -32,7 +33,7 @@ from absl import flags
 from experiments import build, cli, markdown, tables, workdir
 from jmvae_jax import data
 
-_TABLE = flags.DEFINE_string("table", "mnist", "Which table: mnist, faces, celeb_a.")
+_TABLE = flags.DEFINE_string("table", "mnist", f"Which table: one of {list(tables.TABLES)}.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each row; the table's own.", 1)
 _ROWS = flags.DEFINE_list("rows", [], "Rows to make; all.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the table and its runs.", required=True)

@@ -29,8 +29,8 @@ def quantities(condition: str) -> dict[str, str]:
 
 Figure = tuple[float, str]
 """A figure of the paper and how it is known: "table" (read off the paper's table), "code" (in the
-authors' or a reproduction's code), "memory" (quoted from memory of the paper, not checked), the
-last also "memory, about" and "memory, low" (the paper's own estimate is a loose one)."""
+authors' or a reproduction's code), "memory" (not checked against either), the last also "memory,
+about" and "memory, low" (the paper's own estimate is a loose one)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,6 +165,14 @@ def test_an_unknown_key_names_the_nearest(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_says_what_a_command_does_and_its_flags(command):
+    process = command("evaluate", "--help")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("Likelihoods, accuracies and coherence of a trained run")
+    for flag in ("--workdir: ", "--num_samples: ", "--traceback: ", "--coordinator: "):
+        assert flag in process.stdout.replace("[no]", "")
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
