@@ -6,7 +6,8 @@ RUN is a JMVAE (kl, whose single encoders are fitted anew, or zero, which gets s
 run of its own with RUN's joint encoder and decoders, bit for bit, and what else takes a run takes
 it: evaluate.py, generate.py, ... The same command goes on from the newest whole checkpoint in DIR.
 
-What is minimised is `sum_m KL(q(z | all) || q(z | x_m))` over the encoders q(z | x_m) alone.
+What is minimised is `sum_m KL(q(z | all) || q(z | x_m))`, or with `--divergence` the reverse or the
+sum of both, over the encoders q(z | x_m) alone.
 """
 
 import pathlib
@@ -38,10 +39,12 @@ _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Highest rate; it fal
 
 def posteriors() -> dict[str, str]:
     """Modality -> family, as the flag has them; ValueError where it is wrong."""
-    found = {}
+    found: dict[str, str] = {}
     for words in _POSTERIORS.value:
         name, _, family = words.partition("=")
         posterior_family(f"posteriors={words!r}, the family", family)
+        if name in found:
+            raise ValueError(f"posteriors: {name!r} is given twice, {found[name]} and {family}")
         found[name] = family
     return found
 

@@ -1,7 +1,6 @@
 """How well generated modalities fit together, by a judge: of labels and of attributes."""
 
 import dataclasses
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -115,8 +114,8 @@ def _blocks(count: int) -> Iterator[slice]:
 
 def _key(stream: int) -> jax.Array:
     """Keys of the judged draws: the same for every run, and apart from those of the examples."""
-    own = jax.random.fold_in(jax.random.key(EVALUATION_SEED), np.uint32(zlib.crc32(b"coherence")))
-    return jax.random.fold_in(own, stream)
+    own = jm.distributions.name_number("coherence")
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(EVALUATION_SEED), own), stream)
 
 
 def _agreement(wanted: Any, found: Any, modality: jm.Modality) -> dict[str, Any]:
@@ -136,6 +135,9 @@ def _of_labels(
 ) -> dict[str, np.ndarray]:
     """Adds what a judge of classes sees to `found`; features of the generated sets."""
     model = run.model
+    if image in run.showing:  # the judge reads pixels, and the model what was made of them
+        show, read = run.showing[image], judge.read
+        judge = dataclasses.replace(judge, read=lambda images: read(show(images)))
     label = next((name for name in model.modalities if model.modalities[name].is_label), None)
     sets: dict[str, np.ndarray] = {}
     if label is not None:

@@ -209,6 +209,11 @@ def random_faces(faces: Faces, out: pathlib.Path) -> None:
     noise = jax.random.normal(jax.random.key(faces.seed), (faces.count, run.model.latent_dim))
     for values in (base, *faces.changed(base)):
         q = _posterior(faces, values)
+        if not distributions.is_diagonal(q):
+            raise ValueError(
+                f"workdirs: q(z | attributes) of {run.title!r} is a {type(q).__name__}: this "
+                "figure needs a diagonal Gaussian"
+            )
         z = q.mean + jnp.sqrt(ZETA * q.variance) * noise
         likelihood = call_method(run.model, run.variables, "decode", z)[image]
         columns.append(pictures.pixels(run.showing, image, likelihood.mean))

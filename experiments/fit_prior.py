@@ -18,12 +18,13 @@ from absl import flags
 
 from experiments import build, cli, inputs, processes, scores, workdir
 from jmvae_jax import evaluation, parallel
+from jmvae_jax.evaluation.fitted_prior import COVARIANCES
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_COMPONENTS = flags.DEFINE_integer("num_components", 100, "Gaussians of the mixture.", 1)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 1)
 _COVARIANCE = flags.DEFINE_enum(
-    "covariance", "full", ["full", "diag"], "Of each Gaussian: any, or a diagonal one."
+    "covariance", "full", COVARIANCES, "Of each Gaussian: any, or a diagonal one."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the start of the fit.")
 

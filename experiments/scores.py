@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 import jmvae_jax as jm
-from experiments import build, inputs
+from experiments import build, inputs, workdir
 from jmvae_jax import data, evaluation, parallel
 
 BLOCK = 500
@@ -25,9 +25,9 @@ def blocks(run: build.Run, stored: Mapping[str, np.ndarray]) -> Iterator[tuple[A
 
 def posterior_draws(run: build.Run, rows: inputs.ModalityRows, count: int) -> np.ndarray:
     """A draw of q(z | what a row has) for each of the first rows: `[count, latent_dim]`."""
-    has = {f"has {name}": there for name, there in rows.mask.items()}
-    stored = rows.load() | {"index": np.arange(len(rows))} | has
-    stored = {name: values[:count] for name, values in stored.items()}
+    numbers = np.arange(count)
+    has = {f"has {name}": there[:count] for name, there in rows.mask.items()}
+    stored = rows[numbers] | {"index": numbers} | has
     parts = []
     with tqdm(total=count, unit=" examples", disable=not parallel.is_first()) as bar:
         for part, weight in data.padded_batches(stored, min(BLOCK, count)):
@@ -125,35 +125,40 @@ def paired(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     }
 
 
-def compared(
-    first: tuple[Mapping[str, Any], Mapping[str, np.ndarray]],
-    second: tuple[Mapping[str, Any], Mapping[str, np.ndarray]],
-) -> list[dict[str, Any]]:
+def compared(first: workdir.Evaluation, second: workdir.Evaluation) -> list[dict[str, Any]]:
     """The likelihoods that two evaluations have, and their differences on the same examples.
 
-    Args:
-      first, second: results, and name -> values of the examples `[N]`, as `evaluate.py` wrote them;
-        where one has more examples, the first ones are compared.
+    Where one has more examples, the first ones are compared.
 
     Raises:
-      ValueError: they are of other data or draws, or have no likelihood in common.
+      ValueError: they are of other data, densities or draws, or have no likelihood in common.
     """
+    kinds = [_compared_as(one) for one in (first, second)]
     apart = [
-        f"{name}: {first[0][name]!r} and {second[0][name]!r}"
-        for name in ("dataset", "split", "num_samples")
-        if first[0][name] != second[0][name]
+        f"{name}: {kinds[0][name]!r} and {kinds[1][name]!r}"
+        for name in kinds[0]
+        if name in kinds[1] and kinds[0][name] != kinds[1][name]
     ]
     if apart:
         raise ValueError(f"workdirs: the evaluations differ in {'; '.join(apart)}")
-    names = [name for name in first[1] if name in second[1]]
+    names = [name for name in first.values if name in second.values]
     if not names:
         raise ValueError("workdirs: the evaluations have no likelihood in common")
-    count = min(results["num_examples"] for results, _ in (first, second))
+    count = min(one.results["num_examples"] for one in (first, second))
     found = []
     for name in names:
-        ours, theirs = (values[name][:count].astype(np.float64) for _, values in (first, second))
+        ours, theirs = (one.values[name][:count].astype(np.float64) for one in (first, second))
         means = {"first": float(ours.mean()), "second": float(theirs.mean())}
         found.append({"quantity": name, **means, **paired(ours, theirs)})
+    return found
+
+
+def _compared_as(one: workdir.Evaluation) -> dict[str, Any]:
+    """What two evaluations must agree in, where they have it, if a difference is one of models."""
+    found = {name: one.results[name] for name in ("dataset", "split", "num_samples")}
+    for name, entry in one.config.modalities.to_dict().items():
+        for key in ("likelihood", "likelihood_options", "transform"):
+            found[f"modalities.{name}.{key}"] = entry.get(key)
     return found
 
 

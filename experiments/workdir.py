@@ -7,7 +7,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -103,10 +103,16 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     os.replace(temporary, path)
 
 
-def read_evaluation(
-    workdir: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What `evaluate.py` wrote: results, and name -> values of the examples `[N]`.
+class Evaluation(NamedTuple):
+    """What `evaluate.py` wrote of a run: its results, and name -> values of the examples `[N]`."""
+
+    config: ConfigDict
+    results: Mapping[str, Any]
+    values: Mapping[str, np.ndarray]
+
+
+def read_evaluation(workdir: str | os.PathLike[str]) -> Evaluation:
+    """A run's evaluation.
 
     Raises:
       FileNotFoundError: it wrote nothing there.
@@ -117,8 +123,9 @@ def read_evaluation(
             raise FileNotFoundError(
                 f"{os.fspath(workdir)!r} has no {name}: run experiments/evaluate.py on it first"
             )
+    results = json.loads((folder / RESULTS_FILE).read_text())
     with np.load(folder / VALUES_FILE, allow_pickle=False) as arrays:
-        return json.loads((folder / RESULTS_FILE).read_text()), dict(arrays)
+        return Evaluation(read_config(folder), results, dict(arrays))
 
 
 def read_statistics(workdir: str | os.PathLike[str]) -> dict[str, np.ndarray]:

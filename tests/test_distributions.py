@@ -512,3 +512,5 @@ def test_a_product_needs_an_expert_and_a_known_prior():
         product_of_experts([])
     with pytest.raises(ValueError, match=r"prior='twice'.*'once'.*'each'"):
         product_of_experts(experts_of((0.0, 1.0)), prior="twice")
+    with pytest.raises(ValueError, match="present has length 1: expected 2, one an expert"):
+        product_of_experts(experts_of((0.0, 1.0), (1.0, 1.0)), [jnp.ones(3, bool)])

@@ -260,9 +260,38 @@ def test_a_mixtures_divergence_has_the_right_gradient_to_its_weights_too():
 def test_draws_for_a_divergence_are_of_each_component(name):
     q = made(name)
     found = component_draws(q, row_keys())
-    count = (q.mixture_size,) if isinstance(q, dist.MixtureSameFamily) else ()
+    components = {"mixture": 3, "mixture_full": 2, "mixture_low_rank": 2, "flow_mixture": 2}
+    count = (components[name],) if name in components else ()
     assert found.shape == (*count, ROWS, DIM)
     assert kl_divergence(q, standard_normal(DIM), found).shape == (ROWS,)
+
+
+@pytest.mark.parametrize("name", ["mixture", "flow_mixture"])
+def test_the_gradient_to_the_weights_is_that_of_each_components_term(name):
+    """`d/dl sum_k w_k t_k = w (t - sum_k w_k t_k)` for `w = softmax(l)`, whatever the flow."""
+    q = made(name)
+    z = component_draws(q, row_keys())
+    mixture = q if name == "mixture" else q.base
+
+    def loss(logits):
+        weights = dist.Categorical(logits=logits)
+        other = dist.MixtureSameFamily(weights, mixture.component_distribution)
+        p = other if name == "mixture" else Flow(other, q.context, q.inner, q.outer)
+        return kl_divergence(p, standard_normal(DIM), z).sum()
+
+    terms = np.moveaxis(np.asarray(q.log_prob(z) - standard_normal(DIM).log_prob(z)), 0, -1)
+    w = np.asarray(mixture.mixing_distribution.probs)
+    expected = w * (terms - (w * terms).sum(-1, keepdims=True))
+    found = jax.grad(loss)(mixture.mixing_distribution.logits)
+    close(found, expected)
+    assert (np.abs(found) > 1e-3).any()
+
+
+@pytest.mark.parametrize("name", ["mixture", "flow_mixture"])
+def test_one_draw_of_a_mixture_is_not_enough_for_its_divergence(name):
+    q = made(name)
+    with pytest.raises(ValueError, match="a draw of each component of the first"):
+        kl_divergence(q, standard_normal(DIM), sample(q, row_keys()))
 
 
 def test_a_mixtures_draws_are_not_reparameterized():

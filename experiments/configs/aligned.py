@@ -6,6 +6,16 @@ from ml_collections import ConfigDict
 
 from experiments.configs import common
 
+TRAINED_OTHERWISE = (
+    "epochs",
+    "learning_rate",
+    "schedule",
+    "warmup_fraction",
+    "clip_norm",
+    "average_decay",
+)
+"""Keys of training that are not the other run's."""
+
 
 def get_config(
     trained: ConfigDict,
@@ -32,8 +42,8 @@ def get_config(
     config = ConfigDict(trained.to_dict())
     if config.model.get("inference") not in ("kl", "zero"):
         raise ValueError(
-            f"the run is a {config.variant}: expected a JMVAE with single encoders, or of the kind "
-            "zero"
+            f"workdir: the run is a {config.variant}: expected a JMVAE with single encoders, or of "
+            "the kind zero"
         )
     config.model.inference = "kl"
     config.objective = common.objective_config("kl")
@@ -52,6 +62,15 @@ def get_config(
     config.train.warmup_fraction = 0.0
     config.train.clip_norm = 0.0
     config.train.average_decay = 0.0
-    # Another state of the other run is another run to begin with.
-    config.source = {"variant": trained.variant, "step": step}
+    # Another run, or another state of it, is another one to begin with: what is as it was above
+    # stands here.
+    config.source = {
+        "variant": trained.variant,
+        "step": step,
+        "objective": trained.objective.to_dict(),
+        "train": {name: trained.train[name] for name in TRAINED_OTHERWISE},
+        "posteriors": {name: trained.modalities[name].posterior for name in posteriors},
+    }
+    if "adversary" in trained:
+        config.source.adversary = trained.adversary.to_dict()
     return config

@@ -62,7 +62,7 @@ def data_config(dataset: str, train_split: str, validation_split: str) -> Config
     data.streamed = config_dict.placeholder(bool)  # where a device had better not hold them all
     data.workers = 2  # threads that read a stream
     data.blocks_ahead = 2  # dispatches whose rows are made ready before their time
-    data.missing_rates = ConfigDict()  # modality -> share of training rows that lose it, at random
+    data.missing_rates = ConfigDict()  # modality -> probability that a training row loses it
     data.missing_seed = 0  # of what is removed
     data.missing_rows = "keep"  # or drop: train on the rows that lose nothing
     return data

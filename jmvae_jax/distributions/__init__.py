@@ -43,6 +43,7 @@ from jmvae_jax.distributions.posterior_families import (
 from jmvae_jax.distributions.posteriors import (
     component_draws,
     gaussian,
+    is_diagonal,
     kl_divergence,
     moments,
     product_of_experts,
@@ -72,6 +73,7 @@ __all__ = [
     "draw_keys",
     "example_keys",
     "gaussian",
+    "is_diagonal",
     "is_reparameterized",
     "kl_divergence",
     "laplace",

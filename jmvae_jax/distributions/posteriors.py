@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
+from jmvae_jax.distributions.flow import Flow
 from jmvae_jax.distributions.sampling import example_keys, sample
 from jmvae_jax.types import Array, Key
 
@@ -28,12 +29,12 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
     In closed form where there is one (between any two Gaussians, among others), otherwise the
     one-sample estimate at `z`, a reparameterised draw from `p`. There the gradient reaches `p`
     through `z` alone, which is unbiased and vanishes where `p` is `q` ("sticking the landing",
-    Roeder et al., 2017, arXiv:1703.09194). Of a mixture `p`, whose draws have no gradient to the
-    weights, `z` holds a draw of each component, `[K, *b, D]` (see `component_draws`), and the
-    estimate is `sum_k w_k (log p(z_k) - log q(z_k))`.
+    Roeder et al., 2017, arXiv:1703.09194). Of a mixture `p`, or a flow over one, whose
+    draws have no gradient to the weights, `z` holds a draw of each component, `[K, *b, D]` (see
+    `component_draws`), and the estimate is `sum_k w_k (log p(z_k) - log q(z_k))`.
 
     Raises:
-      ValueError: there is no closed form and `z` was not given.
+      ValueError: there is no closed form and `z` was not given, or it has another shape.
     """
     for form in (lambda distribution: distribution, _multivariate):
         with contextlib.suppress(NotImplementedError):
@@ -43,24 +44,39 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
             f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
             "draw from the first"
         )
+    mixture = _mixture_of(p)
+    if mixture is not None:
+        expected = (mixture.mixture_size, *p.batch_shape, *p.event_shape)
+        if z.shape != expected:
+            raise ValueError(
+                f"z has shape {z.shape}: expected {expected}, a draw of each component of the "
+                "first, see component_draws"
+            )
     fixed: Distribution = jax.lax.stop_gradient(p)
     terms: Array = fixed.log_prob(z) - q.log_prob(z)
-    if isinstance(p, dist.MixtureSameFamily):
-        weights = jnp.moveaxis(p.mixing_distribution.probs, -1, 0)
+    if mixture is not None:
+        weights = jnp.moveaxis(mixture.mixing_distribution.probs, -1, 0)
         terms = jnp.sum(weights * terms, axis=0)
     return terms
+
+
+def _mixture_of(distribution: Distribution) -> dist.MixtureSameFamily | None:
+    """The mixture that its draws come from, by themselves or through a flow."""
+    base = distribution.base if isinstance(distribution, Flow) else distribution
+    return base if isinstance(base, dist.MixtureSameFamily) else None
 
 
 def component_draws(distribution: Distribution, keys: Key) -> Array:
     """What `kl_divergence` needs of its first argument: a draw for each key, `[*b, D]`.
 
-    Of a mixture a draw of each of its K components, `[K, *b, D]`.
+    Of a mixture, or a flow over one, a draw of each of its K components, `[K, *b, D]`.
     """
-    if not isinstance(distribution, dist.MixtureSameFamily):
+    mixture = _mixture_of(distribution)
+    if mixture is None:
         return sample(distribution, keys)
-    numbers = jnp.arange(distribution.mixture_size)
-    keys = jax.vmap(example_keys, (0, None))(keys, numbers)
-    return jnp.moveaxis(sample(distribution.component_distribution, keys), -2, 0)
+    keys = jax.vmap(example_keys, (0, None))(keys, jnp.arange(mixture.mixture_size))
+    draws: Array = jnp.moveaxis(sample(mixture.component_distribution, keys), -2, 0)
+    return distribution.transform(draws) if isinstance(distribution, Flow) else draws
 
 
 def _multivariate(distribution: Distribution) -> Distribution:
@@ -108,13 +124,18 @@ def product_of_experts(
       prior: "once" or "each".
 
     Raises:
-      ValueError: no expert, one that is no diagonal Gaussian, or an unknown `prior`.
+      ValueError: no expert, one that is no diagonal Gaussian, not a `present` for each, or an
+        unknown `prior`.
     """
     if not experts:
         raise ValueError("experts is empty: a product needs at least one")
     if not all(map(is_diagonal, experts)):
         found = sorted({type(expert).__name__ for expert in experts if not is_diagonal(expert)})
         raise ValueError(f"experts: a product is of diagonal Gaussians, and {found} came")
+    if present is not None and len(present) != len(experts):
+        raise ValueError(
+            f"present has length {len(present)}: expected {len(experts)}, one an expert"
+        )
     if prior not in ("once", "each"):
         raise ValueError(f"prior={prior!r}: expected 'once' or 'each'")
     means, variances = (jnp.stack(parts) for parts in zip(*map(moments, experts), strict=True))

@@ -59,7 +59,7 @@ def resample(
     numbers = jnp.arange(num_proposals)
 
     def one_draw(row_keys: Key) -> Array:
-        own = jax.vmap(distributions.example_keys, (0, None), 1)(row_keys, numbers)
+        own = distributions.draw_keys(row_keys, numbers)
         z = distributions.sample(posterior, fold(own, 0))
         noise = jax.vmap(jax.vmap(jax.random.gumbel))(fold(own, 1))
         weights = log_weights(model, variables, z, posterior, filled, mask, weighting)

@@ -56,7 +56,12 @@ class JMVAE(MultimodalModel):
       product: how several single encoders are combined, see
         `distributions.product_of_experts`: "once" or "each".
       joint_posterior: family of the joint encoder's posterior, see
-        `distributions.posterior_families`; those of the single encoders stand in their modalities.
+        `distributions.posterior_families`, no mixture and no flow over one, which bounds refuse;
+        those of the single encoders stand in their modalities.
+
+    Raises:
+      ValueError: in `init` or `apply`: an unknown `inference` or `product`, or a modality without
+        an encoder where `inference="kl"`.
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
     and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.

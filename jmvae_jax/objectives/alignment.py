@@ -151,6 +151,8 @@ def _draws(partial: Mapping[str, Distribution], keys: Key) -> dict[str, Array]:
     """A draw from each encoder, with noise of its own."""
     fold = jax.vmap(jax.random.fold_in, (0, None))
     return {
-        name: distributions.component_draws(q, fold(keys, distributions.name_number(name)))
+        name: distributions.component_draws(
+            q, fold(keys, distributions.name_number(f"z of {name}"))
+        )
         for name, q in partial.items()
     }

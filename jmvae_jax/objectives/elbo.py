@@ -39,7 +39,8 @@ class Bound(struct.PyTreeNode):
       loss: what is minimised, with its weights.
       reconstruction: modality -> `log p(x_m | z)`; 0 where the modality is absent.
       rate: `KL(q(z|x) || p(z))`, not weighted.
-      alignment: modality -> divergence from the joint to its encoder, not weighted.
+      alignment: modality -> the divergence of its encoder and the joint one that was asked for, not
+        weighted; of a mask-conditioned model "part" -> that of a random part.
     """
 
     loss: Array
@@ -79,6 +80,9 @@ def joint_elbo(
 
     Returns:
       A `Bound` of arrays `[B]`.
+
+    Raises:
+      ValueError: the rate has no closed form and `z` was not given.
 
     Example:
       >>> import jax.numpy as jnp, numpyro.distributions as dist, jmvae_jax as jm

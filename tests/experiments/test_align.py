@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import build, models
+from experiments import build, models, workdir
 from experiments.configs import aligned, celeb_a, mnist
 from jmvae_jax import distributions
 
@@ -50,6 +50,32 @@ def test_the_configuration_is_the_runs_but_for_its_alignment():
     assert (found.train.epochs, found.source.step) == (7, 60_000)
     assert found.data == config.data
     assert found.model == config.model
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("objective.alpha", 1.0),
+        ("train.learning_rate", 5e-4),
+        ("train.epochs", 50),
+        ("modalities.label.posterior", "low_rank:2"),
+        ("modalities.image.posterior", "full"),
+        ("model.latent_dim", 3),
+        ("seed", 1),
+    ],
+)
+def test_runs_that_differ_are_not_aligned_in_one_folder(key, value):
+    """Also where the difference is in what the alignment sets itself."""
+    one, other = mnist.get_config("jmvae_kl"), mnist.get_config("jmvae_kl")
+    other.update_from_flattened_dict({key: value})
+    made = [aligned.get_config(c, 600, {"label": "full"}, epochs=7) for c in (one, other)]
+    assert workdir.differences(*made)
+
+
+def test_another_weight_of_a_discriminator_is_another_run():
+    one, other = celeb_a.get_config("jmvae_gan"), celeb_a.get_config("jmvae_gan")
+    other.adversary.reconstruction_weight = 0.5
+    assert workdir.differences(*(aligned.get_config(c, 1, {}, epochs=1) for c in (one, other)))
 
 
 def test_a_run_without_single_encoders_gets_some_and_a_discriminator_goes():

@@ -5,11 +5,13 @@ import pathlib
 
 import celeb_a_files
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from PIL import Image
 
-from experiments import build, inputs, scores, workdir
+from experiments import build, face_figures, inputs, scores, workdir
 from experiments.configs import synthetic_faces
 from jmvae_jax import data
 from jmvae_jax.training.checkpoints import Checkpoints
@@ -138,6 +140,13 @@ def test_every_figure_of_faces_is_drawn(command, tmp_path, run_dir, figure):
     assert process.returncode == 0, process.stderr
     with Image.open(out) as picture:
         assert len(np.unique(np.asarray(picture))) > 50
+
+
+def test_random_faces_are_of_a_gaussian_and_of_nothing_else(run_dir, monkeypatch, tmp_path):
+    monkeypatch.setattr(face_figures, "_posterior", lambda *_: dist.Gamma(jnp.ones((1, 3))))
+    faces = face_figures.Faces(build.load_run(run_dir), ("Smiling=2",), 2, "test", 0)
+    with pytest.raises(ValueError, match=r"workdirs: .* is a Gamma: this figure needs a diagonal"):
+        face_figures.random_faces(faces, tmp_path / "faces.png")
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """A prior fitted to a run, by the commands that fit it and draw from it, and judged."""
 
-import types
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from PIL import Image
 
 from experiments import build, coherence, inputs, scores, wording, workdir
 from experiments.configs import mnist
+from experiments.judge import TrainedJudge
 from jmvae_jax import data, evaluation
 from jmvae_jax.training.checkpoints import Checkpoints
 
@@ -129,13 +130,13 @@ def test_what_cannot_be_fitted_is_said(command, tmp_path, mnist_dir, variant, fl
 # Judged images
 
 
-def judged(run, **options):
+def reads_rows(images):
+    return images.mean(axis=(2, 3))[:, :10], images.mean(axis=(2, 3))[:, :5]
+
+
+def judged(run, read=reads_rows, **options):
     """Coherence of a run's images by a judge that sees their rows."""
-
-    def read(images):
-        return images.mean(axis=(2, 3))[:, :10], images.mean(axis=(2, 3))[:, :5]
-
-    judge = types.SimpleNamespace(read=read, accuracy={"grey": 1.0})
+    judge = TrainedJudge(read, {"grey": 1.0})
     stored = data.load("mnist", "test[:60]", data_dir=run.config.data.data_dir)
     return coherence.coherence(run, judge, stored, {}, num_images=3, **options)
 
@@ -167,3 +168,13 @@ def test_resampled_images_and_those_of_a_fitted_prior_are_judged(tmp_path, mnist
     assert "the same with z resampled by p(label|z) alone: " in lines
     assert "the same drawn from the fitted prior: " in lines
     assert "in the judge's features, from fitted prior: " in lines
+
+
+def test_the_judge_reads_the_pixels_of_what_a_model_draws(tmp_path, mnist_dir):
+    run = build.load_run(untrained(tmp_path / "run", "jmvae_kl,smoke", mnist_dir))
+    mirrored = dataclasses.replace(run, showing={"image": lambda images: images[:, ::-1]})
+    found, plain = judged(mirrored), judged(run)
+    expected = judged(run, lambda images: reads_rows(images[:, ::-1]))
+    for name in ("label_to_image", "label_to_image_at_mean", "joint"):
+        assert found[name] == expected[name]
+    assert found["label_to_image"] != plain["label_to_image"]

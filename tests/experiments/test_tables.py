@@ -411,7 +411,7 @@ def test_a_row_after_training_is_another_row_aligned(monkeypatch):
     monkeypatch.setattr(tables.Table, "num_steps", lambda *args: 12_000)
     config = table.config("posthoc_full", 20, False)
     assert config.objective.alignment == "posthoc"
-    assert config.source.to_dict() == {"variant": "jmvae_kl_fast", "step": 12_000}
+    assert (config.source.variant, config.source.step) == ("jmvae_kl_fast", 12_000)
     assert config.modalities.label.posterior == "full"
     request = reproduce.Request("ablation", 20, 1000, 10_000, 1000, False)
     script, words = reproduce._training("posthoc_full", pathlib.Path("out"), request)
