@@ -3,8 +3,9 @@
     python experiments/train.py --config=experiments/configs/mnist.py:VARIANT --workdir=DIR
 
 VARIANT is `vae`, `cvae`, `cmma`, `jmvae_zero`, `jmvae_kl` (the default), `jmvae_masked` (past the
-paper: one mask-conditioned encoder for every part of the modalities), or `jmvae_kl_fast` or
-`jmvae_masked_fast` (the same networks with a better recipe), followed by any of
+paper: one mask-conditioned encoder for every part of the modalities), `jmvae_kl_fast` or
+`jmvae_masked_fast` (the same networks with a better recipe), or `jmvae_kl_flow` (that recipe by the
+plain bound, and q(z | label) a flow: images that show their label), followed by any of
 
 * `,smoke`: networks, data and epochs shrunk to seconds;
 * `,latent_dim=2`, `,hidden=256`: values from which others are computed.
@@ -20,8 +21,6 @@ from ml_collections import ConfigDict
 from experiments.configs import common
 
 PAPERS = ("vae", "cvae", "cmma", "jmvae_zero", "jmvae_kl")
-VARIANTS = (*PAPERS, "jmvae_masked", "jmvae_kl_fast", "jmvae_masked_fast")
-
 SIZES = {"latent_dim": 64, "hidden": 512}
 
 CONDITIONAL = {"cvae": 1, "cmma": 2}
@@ -37,6 +36,22 @@ FAST = {
     "train.clip_norm": 0.0,
 }
 """What the fast variants train otherwise."""
+
+FLOW = FAST | {
+    "objective.num_samples": 1,
+    "train.adam_eps": 1e-8,
+    "modalities.label.posterior": "flow:16:mixture:10:diagonal",
+}
+
+PAST = {
+    "jmvae_masked": {},
+    "jmvae_kl_fast": FAST,
+    "jmvae_masked_fast": FAST,
+    "jmvae_kl_flow": FLOW,
+}
+"""Variants past the paper -> dotted keys that they change."""
+
+VARIANTS = (*PAPERS, *PAST)
 
 
 def modalities_config(name: str, hidden: int) -> ConfigDict:
@@ -90,8 +105,7 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     config.data = common.data_config("mnist", "train", "test[:2000]")
     config.data.missing_rates.update(dict.fromkeys(config.modalities, 0.0))
     config.train = common.train_config()
-    if name.endswith("_fast"):
-        config.update_from_flattened_dict(FAST)
+    config.update_from_flattened_dict(PAST.get(name, {}))
     if smoke:
         config.data.train_split = "train[:1000]"
         config.data.validation_split = "test[:200]"

@@ -19,6 +19,8 @@ COUNTS = {
     "jmvae_masked": 1_997_210 + 2 * 512,  # two bits of the mask
     "jmvae_kl_fast": 3_061_402,
     "jmvae_masked_fast": 1_997_210 + 2 * 512,
+    # Ten means, variances and weights and sixteen layers' contexts instead of one Gaussian; layers.
+    "jmvae_kl_flow": 3_061_402 + 513 * (10 * 129 + 16 * 128 - 128) + 16 * 128 * (64 + 128),
 }
 
 
@@ -38,6 +40,20 @@ def test_every_variant_builds_and_traces(variant, smoke):
     assert {"loss", "elbo", "rate", "reconstruction/image", "beta"} <= set(metrics)
     if not smoke:
         assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == COUNTS[variant]
+
+
+def test_the_flow_is_the_fast_recipe_by_the_plain_bound():
+    """The run of the results' README was made of `jmvae_kl_fast` by these keys."""
+    config = mnist.get_config("jmvae_kl_fast")
+    config.update_from_flattened_dict(
+        {
+            "variant": "jmvae_kl_flow",
+            "objective.num_samples": 1,
+            "train.adam_eps": 1e-8,
+            "modalities.label.posterior": "flow:16:mixture:10:diagonal",
+        }
+    )
+    assert config == mnist.get_config("jmvae_kl_flow")
 
 
 FACES_COUNTS = {

@@ -287,3 +287,35 @@ def test_a_flow_after_training_shows_more_labels(fast):
         )
         assert f"{found:.4f}" in text
         assert found > before
+
+
+@pytest.mark.parametrize("name", ["seed_0_flow", "kl_flow"])
+def test_a_flow_explains_images_ten_nats_better_than_a_gaussian(name):
+    text = (RESULTS / "README.md").read_text()
+    path = RESULTS / "mnist_100_epochs_fast" / f"{name}_less_seed_0.json"
+    apart = {row["quantity"]: row for row in json.loads(path.read_text())}
+    found = apart["log p(image|label) from q(z|label)"]
+    assert found["num_examples"] == 2000
+    assert found["estimate"] > 10
+    assert f"{found['estimate']:.2f} ± {found['stderr']:.2f}" in text
+    joint = apart["log p(image,label) from q(z|image,label)"]
+    if name == "seed_0_flow":
+        assert abs(joint["estimate"]) < 1e-3
+    else:
+        assert words(joint) in text
+
+
+def test_a_flow_from_the_beginning_shows_labels():
+    results = json.loads((RESULTS / "mnist_100_epochs_fast" / "kl_flow.json").read_text())
+    text, both = (RESULTS / "README.md").read_text(), ["image", "label"]
+    assert (results["num_samples"], results["num_examples"]) == (1000, 2000)
+    assert words(likelihood(results, both, [], both)) in text
+    assert words(likelihood(results, ["image"], ["label"], ["label"])) in text
+    shares = {
+        name: results["coherence"][f"label_to_image{name}"]["share"]
+        for name in ("", "_resampled", "_resampled_by_likelihood")
+    }
+    assert shares[""] > 0.95
+    assert shares["_resampled_by_likelihood"] > 0.97
+    for share_of in (*shares.values(), results["accuracy"]["label"]):
+        assert f"{share_of:.4f}" in text
