@@ -104,7 +104,7 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate.py` wrote of a run: its results, and name -> values of the examples `[N]`."""
+    """A run's configuration, its results, and name -> values of the examples `[N]`."""
 
     config: ConfigDict
     results: Mapping[str, Any]
@@ -112,7 +112,7 @@ class Evaluation(NamedTuple):
 
 
 def read_evaluation(workdir: str | os.PathLike[str]) -> Evaluation:
-    """A run's evaluation.
+    """What `evaluate.py` wrote of a run.
 
     Raises:
       FileNotFoundError: it wrote nothing there.

@@ -6,15 +6,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import common
 
-TRAINED_OTHERWISE = (
-    "epochs",
-    "learning_rate",
-    "schedule",
-    "warmup_fraction",
-    "clip_norm",
-    "average_decay",
-)
-"""Keys of training that are not the other run's."""
+FITTING = {"schedule": "cosine", "warmup_fraction": 0.0, "clip_norm": 0.0, "average_decay": 0.0}
+"""How encoders are fitted, whatever the other run was trained by."""
 
 
 def get_config(
@@ -56,19 +49,15 @@ def get_config(
         if name not in config.modalities:
             raise ValueError(f"posteriors: {name!r} is none of {list(config.modalities)}")
         config.modalities[name].posterior = family
-    config.train.epochs = epochs
-    config.train.learning_rate = learning_rate
-    config.train.schedule = "cosine"
-    config.train.warmup_fraction = 0.0
-    config.train.clip_norm = 0.0
-    config.train.average_decay = 0.0
+    fitting = {"epochs": epochs, "learning_rate": learning_rate, **FITTING}
+    config.train.update(fitting)
     # Another run, or another state of it, is another one to begin with: what is as it was above
     # stands here.
     config.source = {
         "variant": trained.variant,
         "step": step,
         "objective": trained.objective.to_dict(),
-        "train": {name: trained.train[name] for name in TRAINED_OTHERWISE},
+        "train": {name: trained.train[name] for name in fitting},
         "posteriors": {name: trained.modalities[name].posterior for name in posteriors},
     }
     if "adversary" in trained:

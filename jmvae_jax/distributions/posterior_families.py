@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
 from jmvae_jax.distributions.flow import OFF, Flow
-from jmvae_jax.distributions.posteriors import gaussian
+from jmvae_jax.distributions.posteriors import gaussian, mixture_of
 from jmvae_jax.types import Array
 
 
@@ -176,9 +176,7 @@ class Coupling:
 
 def is_reparameterized(distribution: Distribution) -> bool:
     """Whether its draws carry the whole gradient to its parameters: a mixture's do not."""
-    if isinstance(distribution, Flow):
-        return is_reparameterized(distribution.base)
-    return not isinstance(distribution, dist.MixtureSameFamily)
+    return mixture_of(distribution) is None
 
 
 def center(distribution: Distribution) -> Array:

@@ -44,7 +44,7 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
             f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
             "draw from the first"
         )
-    mixture = _mixture_of(p)
+    mixture = mixture_of(p)
     if mixture is not None:
         expected = (mixture.mixture_size, *p.batch_shape, *p.event_shape)
         if z.shape != expected:
@@ -60,8 +60,8 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
     return terms
 
 
-def _mixture_of(distribution: Distribution) -> dist.MixtureSameFamily | None:
-    """The mixture that its draws come from, by themselves or through a flow."""
+def mixture_of(distribution: Distribution) -> dist.MixtureSameFamily | None:
+    """The mixture that its draws come from, by themselves or through a flow; None: they do not."""
     base = distribution.base if isinstance(distribution, Flow) else distribution
     return base if isinstance(base, dist.MixtureSameFamily) else None
 
@@ -71,7 +71,7 @@ def component_draws(distribution: Distribution, keys: Key) -> Array:
 
     Of a mixture, or a flow over one, a draw of each of its K components, `[K, *b, D]`.
     """
-    mixture = _mixture_of(distribution)
+    mixture = mixture_of(distribution)
     if mixture is None:
         return sample(distribution, keys)
     keys = jax.vmap(example_keys, (0, None))(keys, jnp.arange(mixture.mixture_size))

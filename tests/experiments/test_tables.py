@@ -411,7 +411,26 @@ def test_a_row_after_training_is_another_row_aligned(monkeypatch):
     monkeypatch.setattr(tables.Table, "num_steps", lambda *args: 12_000)
     config = table.config("posthoc_full", 20, False)
     assert config.objective.alignment == "posthoc"
-    assert (config.source.variant, config.source.step) == ("jmvae_kl_fast", 12_000)
+    assert config.source.to_dict() == {
+        "variant": "jmvae_kl_fast",
+        "step": 12_000,
+        "objective": {
+            "name": "jmvae_kl",
+            "num_samples": 1,
+            "alpha": 0.0,
+            "alignment": "joint",
+            "divergence": "forward",
+        },
+        "train": {
+            "epochs": 20,
+            "learning_rate": 2e-3,
+            "schedule": "warmup_cosine",
+            "warmup_fraction": 0.2,
+            "clip_norm": 0.0,
+            "average_decay": 0.0,
+        },
+        "posteriors": {"label": "diagonal"},
+    }
     assert config.modalities.label.posterior == "full"
     request = reproduce.Request("ablation", 20, 1000, 10_000, 1000, False)
     script, words = reproduce._training("posthoc_full", pathlib.Path("out"), request)
