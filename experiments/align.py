@@ -75,7 +75,9 @@ def main() -> int:
         divergence=_DIVERGENCE.value,
         learning_rate=_LEARNING_RATE.value,
     )
-    return runs.run(config, _OUT.value, begin_with=lambda state: with_joint_of(run, state))
+    return runs.run(
+        config, _OUT.value, begin_with=lambda state: with_joint_of(run, state), argument="out"
+    )
 
 
 if __name__ == "__main__":

@@ -137,9 +137,15 @@ def build_objective(config: ConfigDict) -> Callable[..., Any]:
         for key, value in usual.items()
         if config.objective.get(key, value) != value
     }
-    for key, value in options.items():
+    weights = {"alpha": config.objective.alpha} if "alpha" in config.objective else {}
+    for key, value in {**weights, **options}.items():
         if key not in inspect.signature(objective).parameters:
             raise ValueError(f"objective.{key}={value!r}: the objective {name!r} has no such thing")
+    if options.get("alignment") == "posthoc" and "source" not in config:
+        raise ValueError(
+            "objective.alignment='posthoc': encoders are fitted to a trained run by "
+            "experiments/align.py; expected 'joint' or 'detached'"
+        )
     return functools.partial(objective, **options) if options else objective
 
 
@@ -264,8 +270,7 @@ def load_run(workdir: str | pathlib.Path) -> Run:
     restored = Checkpoints(folders.checkpoints_path(workdir)).restore(target)
     if restored is None:
         raise FileNotFoundError(
-            f"{workdir} holds a run without a checkpoint yet: train it further with "
-            f"experiments/train.py --workdir={workdir}"
+            f"{workdir} holds a run without a checkpoint yet: go on with the command that began it"
         )
     state = restored[1]
     return Run(

@@ -10,6 +10,7 @@ size of the draws. `--coherence` judges generated images with a classifier, see 
 `evaluation.resampling`, and where fit_prior.py fitted a prior to the run, also those drawn from it.
 """
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -98,8 +99,10 @@ def main() -> None:
     processes.join()
     folder = pathlib.Path(_WORKDIR.value)
     run = build.load_run(folder).spread()
-    workdir.check_writable(folder, "workdir")
-    results = evaluate(run, folder)
+    # Of two evaluations at a time, the results of one might stand beside the values of the other.
+    lock = workdir.locked(folder, "workdir", ".evaluation.lock")
+    with lock if parallel.is_first() else contextlib.nullcontext():
+        results = evaluate(run, folder)
     if parallel.is_first():
         show(run, results)
         print(f"wrote {folder / workdir.RESULTS_FILE}")

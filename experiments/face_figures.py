@@ -231,6 +231,8 @@ def attribute_latent(faces: Faces, out: pathlib.Path) -> None:
     The plane is that of the posteriors' means, by their principal components: what attributes say
     nothing of fills the other dimensions with noise.
     """
+    if len(faces.titles) < 3:
+        raise ValueError(f"set: {len(faces.titles)} changes, expected at least 3 for a plane")
     draws, means, classes = [], [], []
     base = np.repeat(faces.random_attributes()[:1], 200, axis=0)
     key = jax.random.key(faces.seed)
@@ -240,8 +242,6 @@ def attribute_latent(faces: Faces, out: pathlib.Path) -> None:
         draws.append(np.asarray(distributions.sample(q, keys)))
         means.append(np.asarray(distributions.center(q)[0]))
         classes += [faces.titles[number]] * len(base)
-    if len(means) < 3:
-        raise ValueError(f"set: {len(means)} changes, expected at least 3 for a plane")
     points = PCA(2, random_state=0).fit(np.stack(means)).transform(np.concatenate(draws))
     cloud = plotting.Cloud(points, np.asarray(classes), f"{faces.run.title}: z ~ q(z | attributes)")
     plotting.save_clouds(

@@ -13,7 +13,8 @@ and of one run of images and attributes, with `--set Smiling=2 --set Male=-2` fo
 * `attributes`: inferred attributes, and faces generated from them, changed (its first figure);
 * `average_faces`, `random_faces`: faces of attributes, at the mean of q(z | attributes) and beside
   it (4a);
-* `attribute_latent`: principal components of draws from q(z | attributes) (4b);
+* `attribute_latent`: principal components of draws from q(z | attributes), of three changes or more
+  (4b);
 * `edits`: test examples with one attribute changed (5).
 """
 

@@ -31,7 +31,8 @@ def load_arrays(config: ConfigDict, split: str) -> dict[str, np.ndarray]:
 def load_statistics(config: ConfigDict) -> Statistics:
     """What the configuration's run keeps of its data set, by name.
 
-    The mean and deviation of each modality that is standardised, and the names of attributes.
+    The mean and deviation of each modality that is standardised, the names of attributes, and the
+    data set with the key that a file of one's own has.
     """
     found: dict[str, np.ndarray] = {}
     for name, entry in config.modalities.items():
@@ -43,6 +44,8 @@ def load_statistics(config: ConfigDict) -> Statistics:
         found |= {
             key: np.array(described[key]) for key in ("attributes", "visible") if key in described
         }
+        builder = data.prepare(config.data.dataset, **places(config))
+        found["dataset"] = np.array(f"{builder.name}/{builder.builder_config.name}")
     return found
 
 

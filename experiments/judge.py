@@ -268,7 +268,7 @@ def _train(network: Classifier, stored: Mapping[str, np.ndarray], task: Task) ->
 
 
 def main() -> None:
-    judge = load_judge(_DATASET.value, _DATA_DIR.value)
+    judge = load_judge(_DATASET.value, _DATA_DIR.value, manual_dir=_MANUAL_DIR.value)
     for form, share in judge.accuracy.items():
         print(f"the judge on test images of {_DATASET.value}, {form}: {share:.4f}")
 
@@ -277,4 +277,5 @@ if __name__ == "__main__":
     # Defined here and not at import: other commands use this file beside flags of their own.
     _DATASET = flags.DEFINE_string("dataset", "mnist", "Name: mnist, synthetic_faces, ...")
     _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data; TFDS's default.")
+    _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder with the data set's files.")
     cli.launch(main)

@@ -196,6 +196,7 @@ def finished(
             "num_samples": request.num_samples,
             "num_examples": request.num_examples,
             "num_images": request.num_images,
+            "num_proposals": table.num_proposals if table.num_proposals > 1 else None,
         }
         if any(results.get(key) != value for key, value in wanted.items()):
             return None
@@ -232,7 +233,10 @@ def _training(name: str, folder: pathlib.Path, request: Request) -> tuple[str, l
 
 def make_row(name: str, folder: pathlib.Path, request: Request, children: Children) -> str | None:
     """Trains and evaluates a row; None, or what is wrong."""
-    run, proposals = folder / "rows" / name, tables.TABLES[request.table].num_proposals
+    table, run = tables.TABLES[request.table], folder / "rows" / name
+    source, proposals = table.rows[name].source, table.num_proposals
+    if source and finished(source, folder, request) is None:
+        return f"it is made from the row {source}, which is not finished"
     evaluate = [
         f"--workdir={run}",
         f"--num_samples={request.num_samples}",
@@ -250,8 +254,8 @@ def make_row(name: str, folder: pathlib.Path, request: Request, children: Childr
 
 def write_table(folder: pathlib.Path, request: Request, failed: dict[str, str]) -> None:
     """Writes what is finished, now or earlier, in the order of the paper, and what failed."""
-    entries, values = {}, {}
-    for name in tables.TABLES[request.table].rows:
+    entries, values, rows = {}, {}, tables.TABLES[request.table].rows
+    for name in rows:
         try:
             found = finished(name, folder, request)
         except ValueError as error:
@@ -260,12 +264,9 @@ def write_table(folder: pathlib.Path, request: Request, failed: dict[str, str]) 
         if found is not None:
             entries[name], values[name] = found
             failed.pop(name, None)
-    named = [
-        name for name in tables.TABLES[request.table].rows if name in entries or name in failed
-    ]
     table = {
         **dataclasses.asdict(request),
-        "command": request.command(named),
+        "command": request.command([name for name in rows if name in entries or name in failed]),
         "rows": entries,
         "differences": tables.differences(tables.TABLES[request.table], values),
         "failed": failed,
@@ -299,9 +300,10 @@ def make_table(
 
 def main() -> int:
     request, folder = Request.from_flags(), pathlib.Path(_OUT.value)
-    wanted = list(dict.fromkeys(_ROWS.value)) or list(tables.TABLES[request.table].rows)
-    for name in wanted:
-        build.choose("rows", name, tables.TABLES[request.table].rows)
+    table = tables.TABLES[request.table]
+    for name in _ROWS.value:
+        build.choose("rows", name, table.rows)
+    wanted = table.in_order(_ROWS.value or table.rows)
     with workdir.locked(folder, "out") as lock:
         workdir.check_writable(folder, "out")
         try:

@@ -120,10 +120,8 @@ FAST, MASKED, FLOW = "jmvae_kl_fast", "jmvae_masked_fast", "jmvae_kl_flow"
 FAMILIES = (
     "diagonal",
     "full",
-    "low_rank:8",
     "mixture:10:diagonal",
     "mixture:10:full",
-    "flow:8:diagonal",
     "flow:8:mixture:10:diagonal",
 )
 """Of q(z | label), that the ablation goes through."""

@@ -160,9 +160,19 @@ def first_state(
 
 
 def begin(folder: pathlib.Path, config: ConfigDict, statistics: Statistics, step: int) -> Log:
-    """Writes whose folder it is and opens its log; the first process does, for all."""
+    """Writes whose folder it is and opens its log; the first process does, for all.
+
+    Raises:
+      ValueError: the run was begun on another data set.
+    """
     if not parallel.is_first():
         return metrics.NoLog()
+    before, now = (found.get("dataset") for found in (workdir.read_statistics(folder), statistics))
+    if before is not None and before != now:
+        raise ValueError(
+            f"data.manual_dir={config.data.manual_dir!r} holds {now}, and the run in {folder} was "
+            f"trained on {before}: give its data, or another folder"
+        )
     if statistics:
         workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
     workdir.write_config(folder, config)
@@ -204,10 +214,11 @@ def run(
     path: str,
     profile: tuple[int, int] | None = None,
     begin_with: Callable[[training.TrainState], training.TrainState] = lambda state: state,
+    argument: str = "workdir",
 ) -> int:
     """What a script that trains does; the exit status: 0, or 128 and the signal that stopped it."""
     stop, started = StopRequest(), time.perf_counter()
-    with workdir.opened(path, config) as folder:
+    with workdir.opened(path, config, argument) as folder:
         state, finished = train(config, folder, stop, profile, begin_with)
     minutes = (time.perf_counter() - started) / 60
     if stop.signal and not finished:

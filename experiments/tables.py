@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class Table:
         config.update_from_flattened_dict({"train.epochs": epochs, **row.overrides})
         return config
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """These rows once each, and what a row is made from before it."""
+        pairs = [(self.rows[name].source, name) for name in names]
+        return list(dict.fromkeys(name for pair in pairs for name in pair if name))
+
     def num_steps(self, name: str, epochs: int, smoke: bool) -> int:
         """Steps after which a row is trained."""
         config = self.config(name, epochs, smoke)
@@ -78,7 +83,7 @@ def _remark(configuration: Any) -> str:
 TABLES: Mapping[str, Table] = {
     "mnist": Table(mnist, "label", MNIST_ROWS, "jmvae_kl_0.1", epochs=500, num_samples=1000),
     "ablation": Table(
-        mnist, "label", ABLATION_ROWS, "alpha_0", epochs=20, num_samples=1000, num_proposals=100
+        mnist, "label", ABLATION_ROWS, "alpha_0", epochs=10, num_samples=1000, num_proposals=100
     ),
     "faces": Table(
         synthetic_faces,

@@ -47,6 +47,8 @@ ADDED = {
     "data.missing_seed": 0,
     "data.missing_rows": "keep",
     "model.posterior": "diagonal",
+    "objective.alignment": "joint",
+    "objective.divergence": "forward",
     "objective.num_samples": 1,
 }
 """Keys that older runs lack -> what they were trained with; they had no missing rates either."""
@@ -220,10 +222,11 @@ def _planned(config: ConfigDict) -> int:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, argument: str) -> Iterator[int]:
+def locked(folder: pathlib.Path, argument: str, name: str = ".lock") -> Iterator[int]:
     """A folder, made if need be, for one process at a time; the lock's descriptor.
 
-    The lock is on an open file, so that it ends with the process, however that ends.
+    Locks of other names are other locks. Each is on an open file, so that it ends with the process,
+    however that ends.
 
     Raises:
       BlockingIOError: another process holds it.
@@ -231,7 +234,7 @@ def locked(folder: pathlib.Path, argument: str) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / name).open("w")
     except OSError as error:
         raise OSError(
             f"{argument}={os.fspath(folder)!r} cannot be written ({error}): give a folder that can"
@@ -248,8 +251,12 @@ def locked(folder: pathlib.Path, argument: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[pathlib.Path]:
+def opened(
+    workdir: str | os.PathLike[str], config: ConfigDict, argument: str = "workdir"
+) -> Iterator[pathlib.Path]:
     """A run's folder, made if need be, locked by the first process, and compared with `config`.
+
+    `argument` is what errors call it.
 
     Raises:
       ValueError: the folder holds another run, or its files without a configuration.
@@ -257,17 +264,17 @@ def opened(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[path
       OSError: it cannot be made or written.
     """
     folder = pathlib.Path(workdir)
-    with locked(folder, "workdir") if parallel.is_first() else contextlib.nullcontext():
-        _check_owner(folder, config)
+    with locked(folder, argument) if parallel.is_first() else contextlib.nullcontext():
+        _check_owner(folder, config, argument)
         yield folder
 
 
-def _check_owner(folder: pathlib.Path, config: ConfigDict) -> None:
+def _check_owner(folder: pathlib.Path, config: ConfigDict, argument: str) -> None:
     if (folder / CONFIG_FILE).exists():
         changed = differences(read_config(folder), config)
         if changed:
             raise ValueError(
-                f"workdir={os.fspath(folder)!r} holds another run. It differs in "
+                f"{argument}={os.fspath(folder)!r} holds another run. It differs in "
                 f"{'; '.join(changed)}. Give another folder, or the same configuration to go on"
             )
         return
@@ -276,6 +283,6 @@ def _check_owner(folder: pathlib.Path, config: ConfigDict) -> None:
     ]
     if foreign:
         raise ValueError(
-            f"workdir={os.fspath(folder)!r} holds {', '.join(foreign)} without a {CONFIG_FILE}: "
+            f"{argument}={os.fspath(folder)!r} holds {', '.join(foreign)} without a {CONFIG_FILE}: "
             "give another folder"
         )

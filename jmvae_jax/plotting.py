@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -165,5 +166,9 @@ def _figure(widths: Sequence[float], height: float, title: str) -> tuple[Any, An
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Writes a picture whole or not at all."""
+    whole = pathlib.Path(path)
+    temporary = whole.with_name(f"{whole.name}.tmp{whole.suffix}")
     # Tight: cut where the drawing ends, so that no label is lost and no margin is left.
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    figure.savefig(temporary, dpi=150, bbox_inches="tight")
+    os.replace(temporary, whole)

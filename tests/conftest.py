@@ -10,8 +10,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import pytest
 
-# Compiling is most of a test's time, so it is told to optimise little.
-FAST_COMPILATION = "--xla_backend_optimization_level=0"
+# Compiling is most of a test's time: little is optimised, and by the older emitters of loops.
+FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + f" --xla_force_host_platform_device_count=8 {FAST_COMPILATION}"

@@ -1,4 +1,5 @@
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -360,6 +361,39 @@ def test_reading_a_property_does_not_change_what_can_be_sampled(read):
     q = dist.MultivariateNormal(jnp.zeros((4, 3)), scale_tril=jnp.eye(3), validate_args=False)
     assert getattr(q, read).shape[-2:] == (3, 3)
     assert sample(q, row_keys(4)).shape == (4, 3)
+
+
+class Rounded(dist.Distribution):
+    """A family with a choice that is no parameter."""
+
+    arg_constraints: ClassVar = {"loc": dist.constraints.real}
+    support = dist.constraints.real
+
+    def __init__(self, loc, bins=256, *, validate_args=None):
+        self.loc, self.bins = loc, bins
+        super().__init__(jnp.shape(loc), validate_args=validate_args)
+
+    def sample(self, key, sample_shape=()):
+        noise = jax.random.normal(key, sample_shape + self.batch_shape)
+        return jnp.round((self.loc + noise) * self.bins) / self.bins
+
+    def log_prob(self, value):
+        return jnp.full(jnp.shape(value), -jnp.log(self.bins))
+
+
+def test_a_choice_beside_the_parameters_is_kept():
+    q = as_event(Rounded(jnp.zeros((4, 3, 2)), bins=2), 2)
+    np.testing.assert_allclose(q.log_prob(jnp.zeros((4, 3, 2))), -6 * np.log(2), rtol=1e-6)
+    drawn = sample(q, row_keys(4))
+    np.testing.assert_array_equal(drawn * 2, jnp.round(drawn * 2))
+
+
+def test_a_mixture_for_each_pixel_has_a_density():
+    logits, loc = jnp.zeros((4, 3, 2, 5)), jnp.ones((4, 3, 2, 5))
+    mixture = dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(loc, 1.0))
+    values = np.zeros((4, 3, 2), np.float32)
+    expected = scipy.stats.norm(1.0, 1.0).logpdf(values).sum(axis=(1, 2))
+    np.testing.assert_allclose(as_event(mixture, 2).log_prob(values), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("given", ["covariance_matrix", "precision_matrix"])

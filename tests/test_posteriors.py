@@ -224,6 +224,46 @@ def test_between_gaussians_the_divergence_has_a_closed_form(first, second):
         close(kl_divergence(p, q)[row], expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("first", GAUSSIANS)
+@pytest.mark.parametrize("second", GAUSSIANS)
+def test_the_divergence_to_one_distribution_for_all_rows_is_that_of_each(first, second):
+    p, q = made(first, 1), made(second, 2)
+    arrays, build = unpack(q)
+    one = build(jax.tree.map(lambda values: values[0], arrays))
+    repeated = build(jax.tree.map(lambda values: jnp.repeat(values[:1], ROWS, axis=0), arrays))
+    close(kl_divergence(p, one), kl_divergence(p, repeated))
+    close(kl_divergence(one, p), kl_divergence(repeated, p))
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+@pytest.mark.parametrize("variance", [1e-3, 1e-7])
+def test_a_small_variance_beside_a_factor_of_low_rank_does_not_drown(name, variance):
+    dim, q = 16, FAMILIES[name]
+    factor = jax.random.normal(jax.random.key(0), (1, dim, 2))
+    low = LowRank(2).build(
+        {"mean": jnp.zeros((1, dim)), "factor": factor, "variance": jnp.full((1, dim), variance)},
+        {},
+    )
+    wide = {"mean": jnp.ones((1, dim)), "variance": jnp.full((1, dim), 4.0)}
+    wide |= {"lower": jnp.zeros((1, dim * (dim - 1) // 2)), "factor": jnp.zeros((1, dim, 2))}
+    wide = q.build({key: wide[key] for key in q.outputs(dim)}, {})
+    covariance = np.asarray(factor[0], np.float64) @ np.asarray(factor[0], np.float64).T
+    covariance += variance * np.eye(dim)
+    log_dets = np.linalg.slogdet(covariance)[1], dim * np.log(4.0)
+    inverse = np.linalg.inv(covariance)
+    forward = np.trace(covariance) / 4 + dim / 4 - dim + log_dets[1] - log_dets[0]
+    reverse = 4 * np.trace(inverse) + inverse.sum() - dim + log_dets[0] - log_dets[1]
+    close(kl_divergence(low, wide)[0], forward / 2, rtol=1e-4)
+    close(kl_divergence(wide, low)[0], reverse / 2, rtol=1e-4)
+
+
+def test_draws_of_another_shape_are_refused():
+    p, q = made("flow"), made("full")
+    with pytest.raises(ValueError, match=r"z has shape \(1, 3\): expected \(4, 3\), draws from"):
+        kl_divergence(p, q, jnp.zeros((1, DIM)))
+    assert kl_divergence(p, q, jnp.zeros((2, ROWS, DIM))).shape == (2, ROWS)
+
+
 def test_a_divergence_without_closed_form_needs_a_draw():
     with pytest.raises(ValueError, match="no closed form: give z"):
         kl_divergence(made("mixture"), made("full"))

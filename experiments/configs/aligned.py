@@ -58,8 +58,10 @@ def get_config(
         "step": step,
         "objective": trained.objective.to_dict(),
         "train": {name: trained.train[name] for name in fitting},
-        "posteriors": {name: trained.modalities[name].posterior for name in posteriors},
+        "posteriors": {
+            name: trained.modalities[name].get("posterior", "diagonal") for name in posteriors
+        },
     }
     if "adversary" in trained:
         config.source.adversary = trained.adversary.to_dict()
-    return config
+    return config.lock()

@@ -136,7 +136,7 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     config = base_config(name, 1 / 16 if smoke else 1.0, sizes)
     if smoke:
         shrink(config)
-    return config
+    return config.lock()
 
 
 def shrink(config: ConfigDict) -> None:

@@ -111,4 +111,4 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
         config.data.validation_split = "test[:200]"
         config.train.epochs = 2
         config.train.log_every = 5
-    return config
+    return config.lock()

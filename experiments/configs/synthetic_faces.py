@@ -49,4 +49,4 @@ def get_config(variant: str = "jmvae_kl") -> ConfigDict:
     if smoke:
         celeb_a.shrink(config)
         config.data.dataset += "_small"
-    return config
+    return config.lock()

@@ -233,4 +233,5 @@ def _is_elementwise(distribution: Distribution) -> bool:
         arrays, _ = unpack(distribution)
     except ValueError:
         return False
-    return all(values.shape == distribution.batch_shape for values in arrays.values())
+    # Of a distribution that is made of others, dictionaries stand among the arrays.
+    return all(jnp.shape(v) == distribution.batch_shape for v in jax.tree.leaves(arrays))

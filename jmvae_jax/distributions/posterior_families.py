@@ -146,6 +146,9 @@ class Coupling:
       layers: how many; every second one transforms the even dimensions.
       hidden: units of each layer's network.
       base: family of the base.
+
+    The parameters that rows share have an entry for every dimension in every layer; a layer reads
+    and learns those of half of them.
     """
 
     layers: int

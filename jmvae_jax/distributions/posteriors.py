@@ -34,24 +34,27 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
     `component_draws`), and the estimate is `sum_k w_k (log p(z_k) - log q(z_k))`.
 
     Raises:
-      ValueError: there is no closed form and `z` was not given, or it has another shape.
+      ValueError: there is no closed form and `z` was not given, or its shape does not end in
+        that of such draws.
     """
-    for form in (lambda distribution: distribution, _multivariate):
-        with contextlib.suppress(NotImplementedError):
-            return dist.kl_divergence(form(p), form(q))
+    with contextlib.suppress(NotImplementedError):
+        return dist.kl_divergence(p, q)
+    if is_gaussian(p) and is_gaussian(q):
+        return _gaussian_divergence(p, q)
     if z is None:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
             "draw from the first"
         )
     mixture = mixture_of(p)
-    if mixture is not None:
-        expected = (mixture.mixture_size, *p.batch_shape, *p.event_shape)
-        if z.shape != expected:
-            raise ValueError(
-                f"z has shape {z.shape}: expected {expected}, a draw of each component of the "
-                "first, see component_draws"
-            )
+    components = () if mixture is None else (mixture.mixture_size,)
+    expected = (*components, *p.batch_shape, *p.event_shape)
+    further = z.ndim - len(expected)
+    if z.shape[further:] != expected or (components and further):
+        what = "a draw of each component of" if components else "draws from"
+        raise ValueError(
+            f"z has shape {z.shape}: expected {expected}, {what} the first, see component_draws"
+        )
     fixed: Distribution = jax.lax.stop_gradient(p)
     terms: Array = fixed.log_prob(z) - q.log_prob(z)
     if mixture is not None:
@@ -79,16 +82,53 @@ def component_draws(distribution: Distribution, keys: Key) -> Array:
     return distribution.transform(draws) if isinstance(distribution, Flow) else draws
 
 
-def _multivariate(distribution: Distribution) -> Distribution:
-    """A Gaussian over `[D]` by its Cholesky factor; any other distribution as it is."""
-    if isinstance(distribution, dist.LowRankMultivariateNormal):
-        mean, factor = distribution.loc, distribution.scale_tril
-    elif is_diagonal(distribution):
-        mean, deviation = distribution.mean, distribution.base_dist.scale
-        factor = deviation[..., None] * jnp.eye(mean.shape[-1])
-    else:
-        return distribution
-    return dist.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+def _gaussian_divergence(p: Distribution, q: Distribution) -> Array:
+    """`E_p[log p] - E_p[log q]` of Gaussians over `[D]` with any covariances, without inverses.
+
+    `log p(m) - log q(m) + (tr(C_q^-1 C_p) - D) / 2` at the mean m of p. No covariance of low rank
+    is multiplied out: in single precision its small variances would drown.
+    """
+    shape = jax.lax.broadcast_shapes(p.batch_shape, q.batch_shape)
+    mean = jnp.broadcast_to(p.mean, (*shape, *p.event_shape))
+    apart: Array = p.log_prob(mean) - q.log_prob(mean)
+    return apart + (_relative_variance(p, q, shape) - mean.shape[-1]) / 2
+
+
+def _relative_variance(p: Distribution, q: Distribution, shape: tuple[int, ...]) -> Array:
+    """`tr(C_q^-1 C_p)`, over the batch shape `shape`."""
+    if is_diagonal(q):
+        return jnp.sum(p.variance / q.variance, axis=-1)
+    root = _root(p)
+    root = jnp.broadcast_to(root, (*shape, *root.shape[-2:]))
+    if isinstance(q, dist.MultivariateNormal):
+        factor = jnp.broadcast_to(q.scale_tril, (*shape, *q.scale_tril.shape[-2:]))
+        return jnp.sum(jnp.square(_solve(factor, root)), axis=(-2, -1))
+    # Of F F' + S: S^-1 - X' X, where X = L^-1 F' S^-1 and L L' = I + F' S^-1 F (Woodbury).
+    scaled = jnp.swapaxes(q.cov_factor / q.cov_diag[..., None], -1, -2)
+    inner = jnp.eye(scaled.shape[-2]) + scaled @ q.cov_factor
+    across = _solve(jnp.linalg.cholesky(inner), scaled) @ root
+    total: Array = jnp.sum(p.variance / q.cov_diag, axis=-1)
+    return total - jnp.sum(jnp.square(across), axis=(-2, -1))
+
+
+def _solve(factor: Array, values: Array) -> Array:
+    return jax.scipy.linalg.solve_triangular(factor, values, lower=True)
+
+
+def _root(gaussian: Distribution) -> Array:
+    """A matrix `[..., D, N]` whose product with its transpose is the covariance."""
+    if isinstance(gaussian, dist.MultivariateNormal):
+        return gaussian.scale_tril
+    low = isinstance(gaussian, dist.LowRankMultivariateNormal)
+    deviation = jnp.sqrt(gaussian.cov_diag if low else gaussian.variance)
+    diagonal = deviation[..., None] * jnp.eye(deviation.shape[-1])
+    return jnp.concatenate([gaussian.cov_factor, diagonal], axis=-1) if low else diagonal
+
+
+def is_gaussian(distribution: Distribution) -> bool:
+    """Whether it is a Gaussian over `[D]` of any covariance that a posterior family makes."""
+    correlated = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
+    return is_diagonal(distribution) or isinstance(distribution, correlated)
 
 
 def is_diagonal(distribution: Distribution) -> bool:

@@ -1,5 +1,6 @@
 """Draws with one key each."""
 
+import inspect
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -88,9 +89,15 @@ def unpack(
             value = jnp.asarray(getattr(base, name))
             event = value.shape[value.ndim - constraint.event_dim :]
             arrays[name] = jnp.broadcast_to(value, batch_shape + event)
+    # What is no parameter but was chosen with them: the number of bins, say.
+    options = {
+        name: vars(base)[name]
+        for name in inspect.signature(type(base)).parameters
+        if name in vars(base) and name not in base.arg_constraints
+    }
 
     def build(parameters: Parts) -> Distribution:
-        return type(base)(**parameters, validate_args=False).to_event(ndim)
+        return type(base)(**parameters, **options, validate_args=False).to_event(ndim)
 
     try:
         build(arrays)

@@ -134,7 +134,7 @@ def judge_from_labels(
       judge: see `Judge`.
       classes: `int[N]`, the label of each image.
       label, image: names of the modalities.
-      at_mean: z is the mean of q(z | label) instead of a draw.
+      at_mean: z is the middle of q(z | label), as in `predict`, instead of a draw.
       num_proposals, weighting: candidates for each draw, as in `generate`.
 
     Raises:
@@ -148,10 +148,8 @@ def judge_from_labels(
             f"num_proposals={num_proposals} and at_mean=True: a mean is not drawn; expected "
             "num_proposals=1"
         )
-    modality = model.modalities.get(label)
-    if modality is None or not modality.is_label:
-        raise ValueError(f"label={label!r}: expected a categorical modality of the model")
-    one_hot = jax.nn.one_hot(np.asarray(classes), modality.shape[0])
+    _check_label(model, label)
+    one_hot = jax.nn.one_hot(np.asarray(classes), model.modalities[label].shape[0])
     keys = distributions.example_keys(key, jnp.arange(len(one_hot)))
     parts = []
     for rows in _blocks(len(one_hot)):
@@ -188,7 +186,7 @@ def judge_from_prior(
 
     Args:
       num_samples: number of images.
-      label: name of the modality that is drawn as well; None: none is.
+      label: name of the categorical modality that is drawn as well; None: none is.
       prior: what z is drawn from instead of p(z), as in `generate`.
       model, variables, key, judge, image: as in `judge_from_labels`.
 
@@ -196,10 +194,12 @@ def judge_from_prior(
       What is seen, and the drawn classes `int[num_samples]` or None.
 
     Raises:
-      ValueError: `num_samples` below 1, a name that the model lacks, or a `prior` that `generate`
-        refuses.
+      ValueError: `num_samples` below 1, `label` is not one categorical variable, a name that the
+        model lacks, or a `prior` that `generate` refuses.
     """
     _check_count("num_samples", num_samples)
+    if label is not None:
+        _check_label(model, label)
     keys = distributions.example_keys(key, jnp.arange(num_samples))
     parts, drawn = [], []
     for rows in _blocks(num_samples):
@@ -260,6 +260,12 @@ def frechet_stderr(
     return float(np.std(found, ddof=1))
 
 
+def _check_label(model: MultimodalModel, label: str) -> None:
+    modality = model.modalities.get(label)
+    if modality is None or not modality.is_label:
+        raise ValueError(f"label={label!r}: expected a categorical modality of the model")
+
+
 def _check_count(argument: str, count: int, least: int = 1) -> None:
     if count < least:
         raise ValueError(f"{argument}: {count} of them, expected at least {least}")
@@ -267,7 +273,8 @@ def _check_count(argument: str, count: int, least: int = 1) -> None:
 
 @functools.partial(parallel.jit, static_argnums=0)
 def _judge(judge: Judge, images: Array) -> tuple[Array, Array]:
-    return judge(images)
+    with jax.default_matmul_precision("highest"):
+        return judge(images)
 
 
 def _joined(parts: Sequence[tuple[Array, Array]]) -> Judged:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from jmvae_jax import distributions
 from jmvae_jax.evaluation.generation import predict
 from jmvae_jax.models.base import MultimodalModel
 from jmvae_jax.types import Array, Variables
@@ -76,7 +77,8 @@ def edit(
       image, attributes: names of the modalities.
 
     Raises:
-      ValueError: the model does not generate both, no such attribute, or a bad batch.
+      ValueError: the model does not generate both, the attributes' likelihood knows no negative
+        values, no such attribute, or a bad batch.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -97,6 +99,12 @@ def edit(
         raise ValueError(
             f"a {type(model).__name__} that generates {list(model.generated)} cannot edit: it "
             f"does not generate {lacking}"
+        )
+    family = distributions.likelihood_family(model.modalities[attributes].likelihood)
+    if family in (distributions.bernoulli, distributions.categorical):
+        raise ValueError(
+            f"attributes={attributes!r} has the likelihood {family.__name__}, whose means are "
+            "never negative: expected one of values in {-1, 1}, normal_tanh say"
         )
     count = model.modalities[attributes].shape[0]
     unknown = [number for number in changes if not 0 <= number < count]

@@ -105,6 +105,11 @@ def _check_proposals(
     """Raises ValueError where there is nothing to resample by."""
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting={weighting!r}: expected one of {list(WEIGHTINGS)}")
+    if weighting != "posterior" and num_proposals == 1:
+        raise ValueError(
+            f"weighting={weighting!r} and num_proposals=1: one proposal is kept whatever its "
+            "weight; expected more of them"
+        )
     if num_proposals > 1 and not set(given) & set(model.generated):
         raise ValueError(
             f"num_proposals={num_proposals} and given={sorted(given)}: nothing that is given has a "

@@ -184,7 +184,8 @@ def class_table(model: MultimodalModel, variables: Variables, name: str) -> tupl
     log_probs = _classes_at_prior(variables, keys, model=model, name=name)
     total = jax.nn.logsumexp(log_probs, axis=0)
     weights = jnp.exp(log_probs - total)
-    return total - jnp.log(PRIOR_DRAWS), weights.T @ weights - 1.0 / PRIOR_DRAWS
+    covariance = jnp.matmul(weights.T, weights, precision="highest") - 1.0 / PRIOR_DRAWS
+    return total - jnp.log(PRIOR_DRAWS), covariance
 
 
 @parallel.by_rows

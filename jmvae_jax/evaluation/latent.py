@@ -11,7 +11,7 @@ from jmvae_jax.types import Array, Batch, Variables
 
 
 def posterior_mean(model: MultimodalModel, variables: Variables, given: Batch) -> Array:
-    """Mean of q(z | given), `[B, latent_dim]`.
+    """Mean of q(z | given), `[B, latent_dim]`; of a flow, where it carries its base's mean.
 
     Args:
       model: a model and `variables`, its parameters and state.

@@ -246,7 +246,7 @@ def _given_classes(
         one
         if name is None
         else one.replace(
-            value=one.value - filled[name] @ tables[name][0],
+            value=one.value - jnp.sum(filled[name] * tables[name][0], axis=-1),
             given_rows=filled[name],
             given_covariance=tables[name][1],
         )

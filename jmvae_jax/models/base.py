@@ -36,7 +36,7 @@ class Modality:
         parameters; or those parameters themselves as a dictionary by name. None where a model is
         given the modality and does not generate it: the likelihood then says what values it has.
       encoder: `[N, *shape] -> features` of the single encoder q(z | this modality), or a
-        dictionary of its `mean` and `variance`.
+        dictionary of all `outputs` of its family: `mean` and `variance` of the paper's.
       posterior: family of q(z | this modality), see `distributions.posterior_families`; the paper's
         by default.
       branch: `[N, *shape] -> features` that enter the joint encoder's trunk; None: the values.

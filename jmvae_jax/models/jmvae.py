@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmvae_jax import distributions
 from jmvae_jax.distributions import (
     DIAGONAL,
     Distribution,
@@ -38,6 +39,9 @@ from jmvae_jax.types import Array, Batch, Key, Mask
 
 INFERENCES = ("kl", "zero", "masked")
 
+WORD = 30
+"""Modalities whose parts one random integer tells apart."""
+
 PART = "part"
 """Name of the divergence to q(z | a random part), among a bound's."""
 
@@ -50,7 +54,7 @@ class JMVAE(MultimodalModel):
       modalities: name -> `Modality`; each has its `encoder` where `inference="kl"`.
       trunk: network over the branches' features, side by side, in the joint encoder.
       joint_encoder: instead of branches and trunk, any Linen module from the dictionary of
-        inputs to features (or to a dictionary of `mean` and `variance`).
+        inputs to features (or to a dictionary of the `outputs` of `joint_posterior`).
       inference: "kl" (one encoder for each modality), "zero" (the joint encoder with zeros) or
         "masked" (the joint encoder is conditioned on which modalities are there).
       product: how several single encoders are combined, see
@@ -126,6 +130,14 @@ class JMVAE(MultimodalModel):
             return self.joint(self._with_zeros(filled), train, some)
         if len(names) == 1:
             return self.singles[names[0]](filled[names[0]], train, some)
+        others = {name: self.modalities[name].posterior for name in names}
+        others = {n: family for n, family in others.items() if family != distributions.DIAGONAL}
+        if others:
+            raise ValueError(
+                f"given={list(names)}: single encoders are combined as diagonal Gaussians, and the "
+                f"posterior of {' and '.join(f'{n} is {f}' for n, f in others.items())}; give one "
+                "modality or all, or take inference='masked'"
+            )
         experts = [self.singles[name](filled[name], train) for name in names]
         return product_of_experts(experts, list(there.values()), prior=self.product)
 
@@ -178,8 +190,14 @@ def random_part(keys: Key, there: Mask) -> tuple[dict[str, Array], Array]:
     present = jnp.stack(list(there.values()))
     count = jnp.sum(present, axis=0)
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, name_number(PART))
-    # The numbers between 0 and 2^count - 1, both left out, are the parts: a bit for each modality.
-    number = jax.vmap(lambda key, n: jax.random.randint(key, (), 1, 2**n - 1))(keys, count)
+    # The numbers between 0 and 2^n - 1, both left out, are the parts: a bit for each modality.
+    n = jnp.minimum(count, WORD)
+    number = jax.vmap(lambda key, n: jax.random.randint(key, (), 1, 2**n - 1))(keys, n)
     place = jnp.cumsum(present, axis=0) - 1
-    chosen = present & ((number >> place) & 1 == 1)
-    return dict(zip(there, chosen, strict=True)), count > 1
+    chosen = (number >> jnp.minimum(place, WORD)) & 1 == 1
+    if len(there) > WORD:
+        # Further ones have a fair bit each; parts in which the first ones are alike, 2^-29 of all,
+        # never come.
+        fair = jax.vmap(lambda key: jax.random.bernoulli(key, shape=(len(there),)))
+        chosen = jnp.where(place < WORD, chosen, fair(jax.vmap(jax.random.fold_in)(keys, n)).T)
+    return dict(zip(there, present & chosen, strict=True)), count > 1

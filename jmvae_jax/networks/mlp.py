@@ -101,6 +101,7 @@ class Heads(nn.Module):
         outputs = {}
         for name, shape in self.shapes.items():
             options = {"kernel_init": scaled_glorot(self.scales.get(name, 1.0)), "name": name}
-            dense = unrounded_dense(math.prod(shape), flat, **options)
-            outputs[name] = dense(flat).reshape(-1, *shape)
+            size, rows = math.prod(shape), flat.shape[0]
+            values = unrounded_dense(size, flat, **options)(flat) if size else flat[:, :0]
+            outputs[name] = values.reshape(rows, *shape)
         return outputs

@@ -102,7 +102,9 @@ def jmvae_kl(
     train: bool = False,
     mutable: Any = False,
 ) -> Any:
-    """Bound (2) of a model with single encoders, or (3). At `alpha=0` its loss is that of `elbo`.
+    """Bound (2) of a model with single encoders, or (3).
+
+    At `alpha=0` its loss is that of `elbo`; of "posthoc" it is 0.
 
     Args:
       alpha: weight of the alignment; 0.01, 0.1 and 1 in the paper.

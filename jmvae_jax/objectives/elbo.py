@@ -82,7 +82,8 @@ def joint_elbo(
       A `Bound` of arrays `[B]`.
 
     Raises:
-      ValueError: the rate has no closed form and `z` was not given.
+      ValueError: the posterior is a mixture, or a flow over one; or the rate has no closed form
+        and `z` was not given.
 
     Example:
       >>> import jax.numpy as jnp, numpyro.distributions as dist, jmvae_jax as jm
@@ -92,6 +93,11 @@ def joint_elbo(
       >>> jm.objectives.joint_elbo(q, p, likelihoods, {"x": jnp.zeros((3, 5))}).rate.shape
       (3,)
     """
+    if not distributions.is_reparameterized(posterior):
+        raise ValueError(
+            "a bound's gradient goes through draws of q(z | x), and those of a mixture have none "
+            "to its weights: give the joint encoder another family"
+        )
     filled = fill_absent({name: batch[name] for name in likelihoods}, mask)
     reconstruction = present_only(
         {name: likelihood.log_prob(filled[name]) for name, likelihood in likelihoods.items()}, mask
@@ -120,6 +126,9 @@ def importance_weighted(
     Returns:
       A `Bound` of arrays `[B]`: its loss is that of (3), its other terms are those of (1), means
       over the draws.
+
+    Raises:
+      ValueError: as `joint_elbo`.
 
     Example:
       >>> import jax.numpy as jnp, numpyro.distributions as dist, jmvae_jax as jm
@@ -162,11 +171,6 @@ def posterior_bound(
     check_batch(module.modalities, batch, mask)
     filled = fill_absent(batch, mask)
     posterior, prior = module.infer(filled, mask, train)
-    if not distributions.is_reparameterized(posterior):
-        raise ValueError(
-            "a bound's gradient goes through draws of q(z | x), and those of a mixture have none "
-            "to its weights: give the joint encoder another family"
-        )
     keys = distributions.example_keys(key, jnp.arange(posterior.batch_shape[0]))
     if num_samples == 1:
         z = distributions.sample(posterior, keys)

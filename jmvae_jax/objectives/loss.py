@@ -29,7 +29,10 @@ def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
       `loss_fn(params, model_state, key, batch, *, weights, mask=None, example_weight=None,
       train=True) -> (scalar, (bound, new_model_state))`. The scalar is the mean over examples
       of `bound.loss`, in nats. `weights` goes to the objective (`{"alpha": ..., "beta": ...}`,
-      traced scalars are welcome); `model_state` is `{}` for a model without statistics.
+      traced scalars are welcome); `model_state` is `{}` for a model without statistics, and the
+      new one goes into the next call. It raises ValueError where the objective does, and for
+      weights of rows in the training of a network with batch norm, whose statistics are those of
+      the whole batch: absent modalities, which a `mask` leaves out of the bound, enter as zeros.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -58,6 +61,11 @@ def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
         train: bool = True,
     ) -> tuple[Array, tuple[Any, Any]]:
         if example_weight is not None:
+            if train and "batch_stats" in model_state:
+                raise ValueError(
+                    "example_weight: batch norm counts every row of a batch that it trains on, so "
+                    "none can be taken out; leave the rows out of the batch, or use group norm"
+                )
             # A row without weight is absent in every modality: what pads it reaches no gradient.
             counts = example_weight > 0
             mask = {name: counts & (mask or {}).get(name, True) for name in batch}

@@ -1,5 +1,7 @@
 """Attribute measures against their definitions, sharpness and edits in closed form."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,6 +164,10 @@ def test_what_cannot_be_edited_is_named():
     images = jnp.zeros((1, 2, 1, 1))
     with pytest.raises(ValueError, match=r"changes names attributes \[2\]: the model has 0 to 1"):
         edit(MIRROR, {}, images, {2: 1.0}, **KINDS)
+    yes_or_no = dataclasses.replace(MIRROR.modalities["attributes"], likelihood="bernoulli")
+    model = MIRROR.clone(modalities={**MIRROR.modalities, "attributes": yes_or_no})
+    with pytest.raises(ValueError, match="has the likelihood bernoulli, whose means are never"):
+        edit(model, {}, images, {0: 1.0}, **KINDS)
     body = jm.MLP((3,))
     vae = jm.VAE(latent_dim=1, modalities={"image": jm.Modality((2, 1, 1), "normal", body, body)})
     variables = jax.jit(vae.init)(jax.random.key(0), {"image": images})

@@ -134,6 +134,11 @@ def test_only_a_label_can_be_wanted(name, key):
         judge_from_labels(SURE, {}, key, reads_largest, WANTED, label=name, image="image")
 
 
+def test_only_a_label_is_drawn_with_an_image(key):
+    with pytest.raises(ValueError, match="label='image': expected a categorical modality"):
+        judge_from_prior(SURE, {}, key, reads_largest, 10, label="image", image="image")
+
+
 def test_a_conditional_model_is_judged_with_its_prior(key):
     model = zoo.ZOO["cvae_2"].model
     found = judge_from_labels(

@@ -183,6 +183,13 @@ def test_a_bad_argument_is_named(variables, batch, key, bad, words):
         jm.predict(MODEL, variables, given, **arguments)
 
 
+def test_a_weighting_of_one_proposal_is_refused(variables, batch, key):
+    with pytest.raises(
+        ValueError, match="weighting='likelihood' and num_proposals=1: one proposal"
+    ):
+        jm.generate(MODEL, variables, key, batch, targets=("image",), weighting="likelihood")
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_no_draws_are_refused(variables, batch, key, number):
     with pytest.raises(ValueError, match=f"num_samples={number}"):

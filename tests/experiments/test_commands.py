@@ -115,7 +115,10 @@ def test_a_killed_run_ends_as_the_unbroken_one_to_the_last_bit(command, tmp_path
     assert steps == [row["step"] for row in read_rows(tmp_path / "whole", "train")]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_stop_request_saves_and_says_how_to_go_on(command, tmp_path, number, status):
     flags = (SMOKE, "--config.train.epochs=500", "--config.train.checkpoint_every=1000")
     running = command("train", *flags, f"--workdir={tmp_path / 'run'}", wait=False)
@@ -177,13 +180,28 @@ def test_help_says_what_a_command_does_and_its_flags(command):
     ("flags", "status", "words"),
     [
         ([f"--config={MNIST}:foo"], 2, "variant 'foo' is not known"),
-        ([SMOKE, "--config.train.epochs=many"], 2, "many"),
+        pytest.param([SMOKE, "--config.train.epochs=many"], 2, "many", marks=pytest.mark.slow),
         ([SMOKE, "--config.train.schedule=cosin"], 1, "'cosine'"),
-        ([SMOKE, "--config.data.dataset=mnits"], 1, "mnist"),
+        pytest.param([SMOKE, "--config.data.dataset=mnits"], 1, "mnist", marks=pytest.mark.slow),
         ([SMOKE, "--config.data.dataset=fashion_mnist"], 1, "manual_dir"),
-        ([SMOKE, "--config.data.train_split=trian"], 1, "train (60000 examples)"),
-        ([SMOKE, "--config.data.validation_split=tset"], 1, "test (10000 examples)"),
-        ([SMOKE, "--config.modalities.label.shape=(5,)"], 1, "labels from 0 to 9"),
+        pytest.param(
+            [SMOKE, "--config.data.train_split=trian"],
+            1,
+            "train (60000 examples)",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [SMOKE, "--config.data.validation_split=tset"],
+            1,
+            "test (10000 examples)",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [SMOKE, "--config.modalities.label.shape=(5,)"],
+            1,
+            "labels from 0 to 9",
+            marks=pytest.mark.slow,
+        ),
         ([SMOKE, "--profile_steps=20,10"], 1, "expected FIRST,LAST"),
         ([SMOKE, "epochs=3"], 2, "epochs=3"),
     ],

@@ -62,7 +62,8 @@ def test_models_of_other_modalities_are_compared_in_what_both_have():
 )
 def test_other_densities_are_not_compared(key, value):
     other = evaluation(40, 1)
-    other.config.modalities.image[key] = value
+    with other.config.unlocked():
+        other.config.modalities.image[key] = value
     with pytest.raises(ValueError, match=f"differ in modalities.image.{key}: "):
         scores.compared(evaluation(40, 0), other)
 

@@ -174,6 +174,8 @@ def test_an_unknown_variant_is_named_with_those_that_are_known(variant):
         ("model.name", "jvae", "model.name='jvae'"),
         ("model.name", "cvae", r"model.name='cvae' has no model\.inference: choose the"),
         ("objective.name", "elbow", "did you mean 'elbo'"),
+        ("objective.name", "elbo", r"objective\.alpha=0\.1: the objective 'elbo' has no such"),
+        ("objective.alignment", "posthoc", r"objective\.alignment='posthoc': .*align\.py"),
         ("modalities.image.transform", "binarise", "did you mean 'binarize'"),
         ("modalities.image.likelihood", "gaussian", "likelihood='gaussian'"),
         ("model.latent_dim", 0, "latent_dim=0"),
@@ -184,6 +186,12 @@ def test_a_bad_value_is_named(key, value, words):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=words):
         build.build(config, 1000)
+
+
+@pytest.mark.parametrize("module", [mnist, celeb_a, synthetic_faces])
+def test_a_misspelt_key_is_refused_in_ones_own_configuration_too(module):
+    with pytest.raises(KeyError, match="epcohs"):
+        module.get_config("jmvae_kl").update_from_flattened_dict({"train.epcohs": 3})
 
 
 @pytest.mark.parametrize(
@@ -236,6 +244,7 @@ def test_a_run_of_one_epoch_with_any_schedule_loads_again(tmp_path):
 def test_a_modality_that_the_data_lack_is_named(mnist_dir):
     config = mnist.get_config("jmvae_kl,smoke")
     config.data.data_dir = str(mnist_dir)
-    config.modalities.sound = config.modalities.label
+    with config.unlocked():
+        config.modalities.sound = config.modalities.label
     with pytest.raises(ValueError, match=r"\['sound'\] are not in mnist: it has"):
         inputs.load_split(config, "test[:10]")

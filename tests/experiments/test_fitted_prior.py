@@ -57,7 +57,7 @@ def test_a_prior_is_fitted_and_drawn_from_and_refused_at_another_step(command, t
         workdir.read_prior(run, 2000)
 
 
-@pytest.mark.parametrize("kept", ["keep", "drop"])
+@pytest.mark.parametrize("kept", ["keep", pytest.param("drop", marks=pytest.mark.slow)])
 def test_z_is_drawn_given_what_training_rows_have_kept(tmp_path, mnist_dir, kept):
     folder = untrained(tmp_path / "run", "jmvae_masked,smoke", mnist_dir)
     config = workdir.read_config(folder)

@@ -54,6 +54,7 @@ def test_a_judge_is_trained_once_and_kept_with_its_accuracy(quick, tmp_path, mni
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_another_recipe_is_another_judge(quick, monkeypatch):
     judge.load_judge("mnist")
     monkeypatch.setattr(judge, "RECIPE", {**judge.RECIPE, "hidden": 8})

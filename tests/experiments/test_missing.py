@@ -95,6 +95,7 @@ def test_a_streamed_run_is_the_one_in_memory_to_the_last_bit(unbroken, mnist_dir
     same(train(config_of(mnist_dir, streamed=True), tmp_path), unbroken)
 
 
+@pytest.mark.slow
 def test_a_streamed_run_of_complete_rows_is_the_one_in_memory(mnist_dir, tmp_path):
     resident = train(config_of(mnist_dir, rows="drop"), tmp_path / "resident")
     assert int(resident.step) == 6  # two epochs of a third of the rows

@@ -201,7 +201,7 @@ def test_the_readmes_figures_past_the_paper_stand_in_their_files(past):
     for name in ("missing_0.5_masked", "missing_0.5_dropped"):
         assert words(likelihood(past[name], ["image"], [], ["image"])) in text
         assert f"{past[name]['accuracy']['label']:.4f}" in text
-    for name in ("alpha_0", "joint_1_diagonal"):
+    for name in ("alpha_0_20_draws", "joint_1_diagonal_20_draws"):
         assert f"{past[name]['coherence']['label_to_image_resampled']['share']:.4f}" in text
 
 
@@ -219,7 +219,7 @@ def test_the_papers_alignment_costs_joint_fit_at_alpha_one(past):
     both = ["image", "label"]
     free, aligned = (
         likelihood(past[name], both, [], both)["estimate"]
-        for name in ("alpha_0", "joint_1_diagonal")
+        for name in ("alpha_0_20_draws", "joint_1_diagonal_20_draws")
     )
     assert free - aligned > 0.5
 

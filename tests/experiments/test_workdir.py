@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from experiments import workdir
+from experiments import runs, workdir
 from experiments.configs import mnist, synthetic_faces
 
 
@@ -123,3 +125,29 @@ def test_no_run_and_a_damaged_run_are_told_apart(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
         workdir.read_config(tmp_path)
+
+
+def test_a_run_that_is_older_than_the_choice_of_alignments_goes_on(config):
+    old = ConfigDict(config.to_dict())
+    for key in ("alignment", "divergence", "num_samples"):
+        del old.objective[key]
+    assert workdir.differences(old, config) == []
+
+
+def test_two_locks_of_a_folder_are_apart(tmp_path):
+    with workdir.locked(tmp_path, "workdir"), workdir.locked(tmp_path, "workdir", ".other"):
+        again = workdir.locked(tmp_path, "workdir", ".other")
+        with pytest.raises(BlockingIOError, match="is in use by another process"), again:
+            pass
+
+
+def test_a_run_does_not_go_on_over_other_data_of_the_same_name(tmp_path):
+    config = synthetic_faces.get_config("jmvae_kl,smoke")
+    kept = {"dataset": np.array("image_attributes/64_3f2a91c04b7d")}
+    workdir.write_arrays(tmp_path / workdir.STATISTICS_FILE, kept)
+    other = {"dataset": np.array("image_attributes/64_000000000000")}
+    with pytest.raises(ValueError, match=r"data\.manual_dir=None holds .*_0{12}, and the run"):
+        runs.begin(tmp_path, config, other, 5)
+    assert workdir.read_statistics(tmp_path) == kept
+    assert not (tmp_path / workdir.CONFIG_FILE).exists()
+    runs.begin(tmp_path, config, kept, 5).close()

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -201,6 +202,17 @@ def test_a_part_of_the_modalities_has_the_product_of_its_single_encoders(product
         [singles["image"], singles["sound"]], prior="each" if product == "once" else "once"
     )
     assert (np.abs(np.asarray(found.variance - other.variance)) > 1e-3).any()
+
+
+def test_what_cannot_be_combined_is_named_with_a_way_out():
+    modality = dataclasses.replace(KL.modalities["sound"], posterior=jm.distributions.Full())
+    model, batch = KL.clone(modalities={**KL.modalities, "sound": modality}), zoo.batch_of(KL)
+    variables = zoo.variables_of(model)
+    words = r"given=\['image', 'sound'\]: .* the posterior of sound is Full\(\); give one modality"
+    with pytest.raises(ValueError, match=words):
+        model.apply(variables, batch, given=("image", "sound"), method="posterior")
+    for given in (("sound",), tuple(KL.modalities)):
+        model.apply(variables, batch, given=given, method="posterior")
 
 
 def test_a_row_of_a_product_falls_back_to_what_it_has():

@@ -115,6 +115,17 @@ def test_a_random_part_is_any_of_those_between_nothing_and_all():
         assert (np.abs(found[1:-1] - expected) < 5 * np.sqrt(expected)).all()
 
 
+def test_any_number_of_modalities_has_parts():
+    rows, count = 500, 40
+    there = {str(number): jnp.ones(rows, bool) for number in range(count)}
+    part, several = random_part(example_keys(jax.random.key(0), jnp.arange(rows)), there)
+    chosen = np.stack([np.asarray(part[name]) for name in there])
+    assert several.all()
+    assert (np.abs(chosen.mean(axis=1) - 0.5) < 5 * 0.5 / np.sqrt(rows)).all()
+    # No two say the same.
+    assert np.abs(np.corrcoef(chosen) - np.eye(count)).max() < 5 / np.sqrt(rows)
+
+
 def test_a_row_of_one_modality_has_no_part():
     keys = example_keys(jax.random.key(0), jnp.arange(zoo.ROWS))
     _, several = random_part(keys, HERE)

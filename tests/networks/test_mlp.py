@@ -71,6 +71,12 @@ def test_heads_are_one_linear_map_for_each_name(key):
     )
 
 
+def test_a_head_may_have_nothing_to_say(key):
+    """The part below the diagonal of a matrix of one row."""
+    outputs = Heads({"lower": (0,)}).init_with_output(key, jnp.ones((5, 3)))[0]
+    assert outputs["lower"].shape == (5, 0)
+
+
 class Both(nn.Module):
     @nn.compact
     def __call__(self, inputs):

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import scipy.stats
 import zoo
@@ -235,6 +236,17 @@ def test_more_samples_tighten_the_bound():
     errors = [float(values.std() / np.sqrt(500)) for values in found]
     assert means[1] - means[0] > 4 * np.hypot(*errors[:2])
     assert means[2] - means[1] > 4 * np.hypot(*errors[1:])
+
+
+def test_draws_of_a_mixture_have_no_bound():
+    mixture = dist.MixtureSameFamily(
+        dist.Categorical(jnp.full((3, 2), 0.5)), dist.Normal(jnp.zeros((3, 2, 2)), 1.0).to_event(1)
+    )
+    given = mixture, standard_normal(2), {}, {}
+    with pytest.raises(ValueError, match="those of a mixture have none to its weights"):
+        jm.objectives.joint_elbo(*given, z=jnp.zeros((3, 2)))
+    with pytest.raises(ValueError, match="those of a mixture have none to its weights"):
+        jm.objectives.importance_weighted(*given, z=jnp.zeros((2, 3, 2)))
 
 
 def test_an_absent_modality_has_no_weight():

@@ -134,7 +134,7 @@ def test_each_update_sees_what_the_one_before_left():
     jax.tree.map(close, new.adversary, expected)
 
 
-@pytest.mark.parametrize("kind", [jm.CVAE, jm.CMMA])
+@pytest.mark.parametrize("kind", [pytest.param(jm.CVAE, marks=pytest.mark.slow), jm.CMMA])
 def test_a_conditional_model_plays_with_what_it_is_given(kind):
     words = jm.MLP((6,))
     conv = ConvEncoder(width=0.1, hidden=None)

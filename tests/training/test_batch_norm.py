@@ -69,3 +69,17 @@ def test_a_step_moves_the_statistics_and_evaluation_does_not(alone):
     keys = jm.distributions.example_keys(jax.random.key(3), jnp.arange(1))
     _, (one, _) = loss_fn(variables["params"], state, keys, first, weights=weights, train=False)
     np.testing.assert_allclose(one.loss, bound.loss[:1], rtol=1e-4)
+
+
+def test_batch_norm_cannot_leave_rows_out(alone):
+    model, stored = zoo.pictured_jmvae(None), zoo.pictured_batch(ROWS)
+    statistics = {"batch_stats": alone.variables["batch_stats"]}
+    with pytest.raises(ValueError, match="example_weight: batch norm counts every row"):
+        jm.make_loss_fn(model, jm.jmvae_kl)(
+            alone.variables["params"],
+            statistics,
+            jax.random.key(3),
+            stored,
+            weights={},
+            example_weight=jnp.ones(ROWS),
+        )

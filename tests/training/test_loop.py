@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -135,18 +139,30 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path):
     assert numbers("broken") == numbers("whole")
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
-@pytest.mark.parametrize("count", [1, 8])
-def test_a_streamed_run_is_the_resident_one_to_the_last_bit(count, strategy, tmp_path):
-    devices = parallel.DataParallel(jax.devices()[:count], strategy)
-    whole = run(tmp_path / "whole", devices=devices)
-    calls = iter([False, False, True])
-    run(tmp_path / "parts", devices=devices, stop=lambda: next(calls), streamed=True)
-    calls = iter([False, True])
-    run(tmp_path / "parts", devices=devices, stop=lambda: next(calls))
-    parts = run(tmp_path / "parts", devices=devices, streamed=True)
-    assert int(whole.step) == int(parts.step) == PLAN.num_steps
-    same(whole, parts)
+@pytest.mark.parametrize("count", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_streamed_run_is_the_resident_one_to_the_last_bit(count, tmp_path):
+    """Two programs, compiled as users compile: the emitters of other tests round them apart."""
+    flags = os.environ["XLA_FLAGS"].replace("fusion_emitters=false", "fusion_emitters=true")
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, __file__, str(count), str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "jit the same\npmap the same\n"
+
+
+def run_streamed_and_resident(count, folder):
+    for strategy in ("jit", "pmap"):
+        devices = parallel.DataParallel(jax.devices()[:count], strategy)
+        whole = run(folder / strategy / "whole", devices=devices)
+        options = {"workdir": folder / strategy / "parts", "devices": devices}
+        calls = iter([False, False, True])
+        run(**options, stop=lambda calls=calls: next(calls), streamed=True)
+        calls = iter([False, True])
+        run(**options, stop=lambda calls=calls: next(calls))
+        parts = run(**options, streamed=True)
+        assert int(whole.step) == int(parts.step) == PLAN.num_steps
+        same(whole, parts)
+        print(strategy, "the same")
 
 
 def test_rows_fall_where_the_plan_says(tmp_path):
@@ -197,3 +213,7 @@ def test_the_number_of_devices_does_not_change_what_is_learned(tmp_path, strateg
     assert int(four.step) == 20
     for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
+
+
+if __name__ == "__main__":
+    run_streamed_and_resident(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
