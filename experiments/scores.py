@@ -173,8 +173,7 @@ def predicted_labels(run: build.Run, stored: Mapping[str, np.ndarray]) -> dict[s
     model, found = run.model, {}
     for name in model.generated:
         others = [other for other in model.modalities if other != name]
-        inferable = bool(others) and set(model.conditions) in (set(), set(others))
-        if model.modalities[name].is_label and inferable:
+        if model.modalities[name].is_label and others and model.infers(others):
             parts = []
             for batch, _, count in blocks(run, stored):
                 given = {other: batch[other] for other in others}
@@ -218,6 +217,8 @@ def predicted_attributes(run: build.Run, stored: Mapping[str, np.ndarray]) -> di
     if name is None or name not in run.model.generated or len(run.model.modalities) < 2:
         return {}
     others = [other for other in run.model.modalities if other != name]
+    if not run.model.infers(others):
+        return {}
     parts = []
     for batch, _, count in blocks(run, stored):
         given = {other: batch[other] for other in others}

@@ -259,8 +259,9 @@ def standard_queries(model: MultimodalModel) -> list[Query]:
 
     The joint; for each modality its marginal, with draws inferred from all modalities
     ("multiple") and from itself ("single"); and its conditional given the others, with draws
-    from all ("multiple") and from those others ("single"). Of a conditional model, what it
-    generates given its conditions, all together and one by one, with draws from all.
+    from all ("multiple") and from those others ("single"), where the model infers z from them. Of a
+    conditional model, what it generates given its conditions, all together and one by one, with
+    draws from all.
     """
     everything = tuple(model.modalities)
     if model.conditions:
@@ -276,7 +277,7 @@ def standard_queries(model: MultimodalModel) -> list[Query]:
                 Query((name,), others, everything),
                 Query((name,), others, others),
             ]
-    return queries
+    return [query for query in queries if model.infers(query.source)]
 
 
 def summarize(parts: Sequence[Estimate]) -> Mapping[str, float]:

@@ -229,6 +229,11 @@ class MultimodalModel(nn.Module):
         """
         raise NotImplementedError
 
+    def infers(self, given: Collection[str]) -> bool:
+        """Whether there is a q(z | the modalities named in `given`)."""
+        whole = set(self.conditions), set(self.modalities)
+        return not self.conditions or set(given) in whole
+
     def infer(
         self, batch: Batch, mask: Mask | None = None, train: bool = False
     ) -> tuple[Distribution, Distribution]:

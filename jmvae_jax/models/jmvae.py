@@ -19,7 +19,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmvae_jax import distributions
 from jmvae_jax.distributions import (
     DIAGONAL,
     Distribution,
@@ -130,16 +129,18 @@ class JMVAE(MultimodalModel):
             return self.joint(self._with_zeros(filled), train, some)
         if len(names) == 1:
             return self.singles[names[0]](filled[names[0]], train, some)
-        others = {name: self.modalities[name].posterior for name in names}
-        others = {n: family for n, family in others.items() if family != distributions.DIAGONAL}
-        if others:
+        if not self.infers(names):
+            families = ", ".join(f"{name} {self.modalities[name].posterior}" for name in names)
             raise ValueError(
                 f"given={list(names)}: single encoders are combined as diagonal Gaussians, and the "
-                f"posterior of {' and '.join(f'{n} is {f}' for n, f in others.items())}; give one "
-                "modality or all, or take inference='masked'"
+                f"posteriors are {families}; give one modality or all, or take inference='masked'"
             )
         experts = [self.singles[name](filled[name], train) for name in names]
         return product_of_experts(experts, list(there.values()), prior=self.product)
+
+    def infers(self, given: Collection[str]) -> bool:
+        product = self.inference == "kl" and 1 < len(given) < len(self.modalities)
+        return not product or all(self.modalities[name].posterior == DIAGONAL for name in given)
 
     def single_posteriors(
         self, batch: Batch, mask: Mask | None = None, train: bool = False

@@ -10,6 +10,7 @@ import zoo
 
 import jmvae_jax as jm
 from jmvae_jax.distributions import product_of_experts
+from jmvae_jax.evaluation import standard_queries
 
 KL, ZERO = zoo.ZOO["jmvae_kl_3"].model, zoo.ZOO["jmvae_zero_2"].model
 
@@ -208,11 +209,15 @@ def test_what_cannot_be_combined_is_named_with_a_way_out():
     modality = dataclasses.replace(KL.modalities["sound"], posterior=jm.distributions.Full())
     model, batch = KL.clone(modalities={**KL.modalities, "sound": modality}), zoo.batch_of(KL)
     variables = zoo.variables_of(model)
-    words = r"given=\['image', 'sound'\]: .* the posterior of sound is Full\(\); give one modality"
+    words = r"given=\['image', 'sound'\]: .* posteriors are image Diagonal\(\), sound Full\(\);"
     with pytest.raises(ValueError, match=words):
         model.apply(variables, batch, given=("image", "sound"), method="posterior")
-    for given in (("sound",), tuple(KL.modalities)):
+    assert not model.infers(("image", "sound"))
+    for given in (("sound",), tuple(KL.modalities), ("image", "label")):
         model.apply(variables, batch, given=given, method="posterior")
+        assert model.infers(given)
+    left_out = set(standard_queries(KL)) - set(standard_queries(model))
+    assert {query.source for query in left_out} == {("image", "sound"), ("label", "sound")}
 
 
 def test_a_row_of_a_product_falls_back_to_what_it_has():
