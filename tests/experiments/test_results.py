@@ -305,6 +305,19 @@ def test_a_flow_explains_images_ten_nats_better_than_a_gaussian(name):
         assert words(joint) in text
 
 
+@pytest.mark.parametrize("name", ["kl_flow", "kl_flow_2_draws", "kl_flow_rate_1e-3"])
+def test_what_was_tried_of_the_flow_stands_in_one_table(name):
+    folder, text = RESULTS / "mnist_100_epochs_fast", (RESULTS / "README.md").read_text()
+    results = json.loads((folder / f"{name}.json").read_text())
+    apart = json.loads((folder / f"{name}_less_seed_0.json").read_text())
+    found = {row["quantity"]: f"{row['estimate']:+.2f} ± {row['stderr']:.2f}" for row in apart}
+    columns = [found["log p(image,label) from q(z|image,label)"]]
+    columns.append(found["log p(image|label) from q(z|label)"])
+    for kind in ("", "_resampled_by_likelihood"):
+        columns.append(f"{results['coherence'][f'label_to_image{kind}']['share']:.4f}")
+    assert f"| {' | '.join(columns)} |" in text
+
+
 def test_a_flow_from_the_beginning_shows_labels():
     results = json.loads((RESULTS / "mnist_100_epochs_fast" / "kl_flow.json").read_text())
     text, both = (RESULTS / "README.md").read_text(), ["image", "label"]
