@@ -4,12 +4,11 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from run_folders import untrained_mnist
 
 from experiments import build, models, workdir
 from experiments.configs import aligned, celeb_a, mnist
 from jmvae_jax import distributions
-
-SMOKE = ("--config.train.epochs=1", "--config.train.validate_every=0")
 
 
 def same(first, second):
@@ -18,11 +17,11 @@ def same(first, second):
     )
 
 
-def test_the_joint_model_keeps_its_bits_and_the_run_is_one_like_any_other(command, tmp_path):
-    config = mnist.__file__ + ":jmvae_kl,smoke,latent_dim=3"
-    trained = command("train", f"--config={config}", *SMOKE, f"--workdir={tmp_path / 'run'}")
-    assert trained.returncode == 0, trained.stderr
-    words = (f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}", "--epochs=1")
+def test_the_joint_model_keeps_its_bits_and_the_run_is_one_like_any_other(
+    command, tmp_path, mnist_dir
+):
+    run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke,latent_dim=3", mnist_dir)
+    words = (f"--workdir={run}", f"--out={tmp_path / 'out'}", "--epochs=1")
     options = ("--posteriors=label=mixture:2:diagonal", "--divergence=jeffreys")
     made = command("align", *words, *options)
     assert made.returncode == 0, made.stderr

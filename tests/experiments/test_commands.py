@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from run_folders import untrained_mnist
 
 from experiments import build, workdir
 from jmvae_jax.data import mnist, prepare
@@ -157,14 +158,25 @@ def test_another_data_set_takes_one_override(command, tmp_path, monkeypatch):
     assert "on fashion_mnist" in trained.stdout
 
 
-def test_an_unknown_key_names_the_nearest(command, tmp_path):
-    process = command("train", SMOKE, "--config.train.lerning_rate=1", f"--workdir={tmp_path}")
-    assert "config.train.learning_rate" in one_paragraph(process, 2)
-    process = command("train", SMOKE, "--config.train.alhpa=1", f"--workdir={tmp_path}")
-    assert "config.objective.alpha" in one_paragraph(process, 2)
-    apart = ("--config", f"{MNIST}:jmvae_kl,smoke", "-config.train.epoch=1")
-    process = command("train", *apart, f"--workdir={tmp_path}")
-    assert "config.train.epochs" in one_paragraph(process, 2)
+@pytest.mark.parametrize(
+    ("flags", "nearest"),
+    [
+        ([SMOKE, "--config.train.alhpa=1"], "config.objective.alpha"),
+        pytest.param(
+            [SMOKE, "--config.train.lerning_rate=1"],
+            "config.train.learning_rate",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--config", f"{MNIST}:jmvae_kl,smoke", "-config.train.epoch=1"],
+            "config.train.epochs",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(command, tmp_path, flags, nearest):
+    process = command("train", *flags, f"--workdir={tmp_path}")
+    assert nearest in one_paragraph(process, 2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,9 +224,8 @@ def test_bad_input_is_one_paragraph(command, tmp_path, flags, status, words):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_folder_with_another_run_is_refused_and_left_alone(command, tmp_path):
-    run = tmp_path / "run"
-    assert command("train", SMOKE, f"--workdir={run}").returncode == 0
+def test_a_folder_with_another_run_is_refused_and_left_alone(command, tmp_path, mnist_dir):
+    run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     process = command("train", SMOKE, "--config.seed=1", f"--workdir={run}")
     assert "seed: 0 -> 1" in one_paragraph(process, 1)
@@ -239,9 +250,8 @@ def test_commands_on_no_run_say_so(command, tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_generate_names_what_the_model_lacks(command, tmp_path, flags, words):
-    run = tmp_path / "run"
-    assert command("train", SMOKE, f"--workdir={run}").returncode == 0
+def test_generate_names_what_the_model_lacks(command, tmp_path, mnist_dir, flags, words):
+    run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
     flags = [f"--out={tmp_path / 'x.png'}", *flags]
     process = command("generate", f"--workdir={run}", *flags)
     assert words in one_paragraph(process, 1)

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+import run_folders
 from PIL import Image
 
-from experiments import build, face_figures, inputs, scores, workdir
+from experiments import build, face_figures, inputs, scores
 from experiments.configs import synthetic_faces
 from jmvae_jax import data
-from jmvae_jax.training.checkpoints import Checkpoints
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "configs"
 DATASET = "synthetic_faces/64_small"
@@ -31,13 +31,7 @@ def untrained(folder, variant, faces_dir):
     """A run's folder with the parameters that training begins with."""
     config = synthetic_faces.get_config(f"{variant},smoke")
     config.data.data_dir = str(faces_dir)
-    statistics = inputs.load_statistics(config)
-    state = build.initial_state(config, build.build(config, 1000, statistics))
-    folder.mkdir()
-    workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
-    workdir.write_config(folder, config)
-    Checkpoints(workdir.checkpoints_path(folder)).save(1, state)
-    return folder
+    return run_folders.untrained(folder, config, inputs.load_statistics(config))
 
 
 @pytest.fixture(scope="module")

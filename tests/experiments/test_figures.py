@@ -3,28 +3,14 @@
 import numpy as np
 import pytest
 from PIL import Image
-
-from experiments import build, workdir
-from experiments.configs import mnist
-from jmvae_jax.training.checkpoints import Checkpoints
-
-
-def untrained(folder, variant, data_dir):
-    """A run's folder with the parameters that training begins with."""
-    config = mnist.get_config(variant)
-    config.data.data_dir = str(data_dir)
-    folder.mkdir()
-    workdir.write_config(folder, config)
-    state = build.initial_state(config, build.build(config, 1000))
-    Checkpoints(workdir.checkpoints_path(folder)).save(1, state)
-    return folder
+from run_folders import untrained_mnist
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, mnist_dir):
     folder = tmp_path_factory.mktemp("runs")
     variants = ("vae,smoke,latent_dim=2", "cvae,smoke,latent_dim=2", "jmvae_kl,smoke")
-    return [untrained(folder / v.split(",")[0], v, mnist_dir) for v in variants]
+    return [untrained_mnist(folder / v.split(",")[0], v, mnist_dir) for v in variants]
 
 
 def draw(command, tmp_path, figure, folders, *flags):

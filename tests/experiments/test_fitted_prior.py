@@ -5,24 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
+from run_folders import untrained_mnist
 
 from experiments import build, coherence, inputs, scores, wording, workdir
-from experiments.configs import mnist
 from experiments.judge import TrainedJudge
 from jmvae_jax import data, evaluation
-from jmvae_jax.training.checkpoints import Checkpoints
-
-
-def untrained(folder, variant, data_dir):
-    """A run's folder with the parameters that training begins with."""
-    config = mnist.get_config(variant)
-    config.data.data_dir = str(data_dir)
-    config.data.train_split = "train[:300]"
-    folder.mkdir()
-    workdir.write_config(folder, config)
-    state = build.initial_state(config, build.build(config, 1000))
-    Checkpoints(workdir.checkpoints_path(folder)).save(1, state)
-    return folder
 
 
 def words(process, status=1):
@@ -33,7 +20,7 @@ def words(process, status=1):
 
 
 def test_a_prior_is_fitted_and_drawn_from_and_refused_at_another_step(command, tmp_path, mnist_dir):
-    run = untrained(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
+    run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
     place, out = f"--workdir={run}", tmp_path / "digits.png"
     fitted = command("fit_prior", place, "--num_components=3", "--num_examples=200")
     assert fitted.returncode == 0, fitted.stderr
@@ -59,7 +46,7 @@ def test_a_prior_is_fitted_and_drawn_from_and_refused_at_another_step(command, t
 
 @pytest.mark.parametrize("kept", ["keep", pytest.param("drop", marks=pytest.mark.slow)])
 def test_z_is_drawn_given_what_training_rows_have_kept(tmp_path, mnist_dir, kept):
-    folder = untrained(tmp_path / "run", "jmvae_masked,smoke", mnist_dir)
+    folder = untrained_mnist(tmp_path / "run", "jmvae_masked,smoke", mnist_dir)
     config = workdir.read_config(folder)
     config.data.missing_rates.label = 0.5
     config.data.missing_rows = kept
@@ -82,7 +69,7 @@ def test_z_is_drawn_given_what_training_rows_have_kept(tmp_path, mnist_dir, kept
 
 @pytest.mark.slow
 def test_a_prior_that_cannot_be_drawn_from_is_refused(command, tmp_path, mnist_dir):
-    run = untrained(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
+    run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
     draw = ("generate", f"--workdir={run}", "--prior=fitted", f"--out={tmp_path / 'digits.png'}")
     missing = words(command(*draw, "--given="))
     assert "has no prior.npz; fit it with experiments/fit_prior.py" in missing
@@ -102,7 +89,7 @@ def test_a_run_without_a_fitted_prior_has_none(tmp_path):
 
 @pytest.mark.slow
 def test_images_are_resampled_on_demand(command, tmp_path, mnist_dir):
-    run = untrained(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
+    run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
     out = tmp_path / "digits.png"
     flags = (f"--workdir={run}", "--num_samples=2", "--num_proposals=5", f"--out={out}")
     drawn = command("generate", *flags, "--weighting=likelihood")
@@ -121,7 +108,7 @@ def test_images_are_resampled_on_demand(command, tmp_path, mnist_dir):
     ],
 )
 def test_what_cannot_be_fitted_is_said(command, tmp_path, mnist_dir, variant, flags, expected):
-    run = untrained(tmp_path / "run", variant, mnist_dir)
+    run = untrained_mnist(tmp_path / "run", variant, mnist_dir)
     fitted = command("fit_prior", f"--workdir={run}", "--num_components=400", *flags)
     assert expected in words(fitted)
     assert not (run / "prior.npz").exists()
@@ -143,7 +130,7 @@ def judged(run, read=reads_rows, **options):
 
 @pytest.mark.parametrize("variant", ["jmvae_kl,smoke", "cvae,smoke"])
 def test_resampled_images_and_those_of_a_fitted_prior_are_judged(tmp_path, mnist_dir, variant):
-    run = build.load_run(untrained(tmp_path / "run", variant, mnist_dir))
+    run = build.load_run(untrained_mnist(tmp_path / "run", variant, mnist_dir))
     rng = np.random.default_rng(0)
     prior = evaluation.fit_prior(rng.normal(size=(200, 64)), 2, covariance="diag")
     found = judged(run, num_proposals=3, prior=prior)
@@ -171,7 +158,7 @@ def test_resampled_images_and_those_of_a_fitted_prior_are_judged(tmp_path, mnist
 
 
 def test_the_judge_reads_the_pixels_of_what_a_model_draws(tmp_path, mnist_dir):
-    run = build.load_run(untrained(tmp_path / "run", "jmvae_kl,smoke", mnist_dir))
+    run = build.load_run(untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir))
     mirrored = dataclasses.replace(run, showing={"image": lambda images: images[:, ::-1]})
     found, plain = judged(mirrored), judged(run)
     expected = judged(run, lambda images: reads_rows(images[:, ::-1]))

@@ -255,6 +255,7 @@ def test_an_older_run_does_not_go_on_with_rows_that_lose_something(config, tmp_p
     assert found == ["data.missing_rows: 'keep' -> 'drop'"]
 
 
+@pytest.mark.slow
 def test_the_command_line_sets_the_rates(command, tmp_path):
     smoke = ("--config=" + mnist.__file__ + ":jmvae_kl,smoke", f"--workdir={tmp_path / 'run'}")
     rates = "--config.data.missing_rates"

@@ -11,7 +11,12 @@ import zoo
 import jmvae_jax as jm
 from jmvae_jax.distributions import center, example_keys, unpack
 
-EVERY = pytest.mark.parametrize("name", zoo.ZOO)
+# Fewer modalities of the same kind, where others say more.
+LESS = ("jmvae_kl_1", "jmvae_kl_2", "cvae_2")
+EVERY = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LESS else name for name in zoo.ZOO],
+)
 CONDITIONAL = [name for name, entry in zoo.ZOO.items() if entry.model.conditions]
 JOINT = [name for name in zoo.ZOO if name not in CONDITIONAL]
 SUBSETS = [(name, given) for name, entry in zoo.ZOO.items() for given in zoo.inferable(entry.model)]

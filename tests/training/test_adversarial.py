@@ -21,6 +21,7 @@ STILL = optax.set_to_zero()
 
 
 def adversary(**options):
+    options = {"reconstruction_weight": 0.3, **options}
     return Adversary(ConvDiscriminator(width=0.1, hidden=20), "image", **options)
 
 
@@ -29,24 +30,44 @@ def batch():
     return zoo.pictured_batch(ROWS)
 
 
-def pieces(optimizers, axis_name=None, **options):
-    model, seen = zoo.pictured_jmvae(axis_name), adversary(**options)
-    variables = jax.jit(model.init)(jax.random.key(1), batch())
-    create = functools.partial(training.create_adversarial_state, model)
-    create = jax.jit(create, static_argnums=(1, 2))
-    state = create(variables, seen, optimizers, jax.random.key(2), batch())
+def update_of(optimizers, axis_name=None):
+    model = zoo.pictured_jmvae(axis_name)
     loss_fn = jm.make_loss_fn(model, jm.jmvae_kl)
-    return state, training.AdversarialUpdate(model, loss_fn, seen, optimizers, axis_name)
+    return training.AdversarialUpdate(model, loss_fn, adversary(), optimizers, axis_name)
+
+
+@functools.cache
+def first_variables():
+    return jax.jit(zoo.pictured_jmvae().init)(jax.random.key(1), batch())
+
+
+def pieces(optimizers, axis_name=None):
+    create = functools.partial(training.create_adversarial_state, zoo.pictured_jmvae(axis_name))
+    create = jax.jit(create, static_argnums=(1, 2))
+    state = create(first_variables(), adversary(), optimizers, jax.random.key(2), batch())
+    return state, update_of(optimizers, axis_name)
 
 
 def row_keys():
     return jm.distributions.example_keys(jax.random.key(5), jnp.arange(ROWS))
 
 
-def after(optimizers, **options):
-    state, update = pieces(training.GroupOptimizers(*optimizers), **options)
-    new, metrics = jax.jit(lambda s: update(s, row_keys(), batch(), WEIGHTS, None))(state)
-    return state, new, metrics
+@functools.cache
+def descent():
+    """The first state, and the update of it with a rate for each player."""
+
+    def optimizers(rates):
+        return training.GroupOptimizers(*map(optax.sgd, rates))
+
+    def update(state, rates):
+        return update_of(optimizers(rates))(state, row_keys(), batch(), WEIGHTS, None)
+
+    return pieces(optimizers([0.0] * 3))[0], jax.jit(update)
+
+
+def after(*rates):
+    state, update = descent()
+    return state, *update(state, rates)
 
 
 def groups(state):
@@ -63,14 +84,14 @@ def moved(one, other):
 
 @pytest.mark.parametrize("number", range(3))
 def test_each_optimiser_moves_its_own_group_and_no_other(number):
-    optimizers = [STILL] * 3
-    optimizers[number] = optax.sgd(0.1)
-    old, new, _ = after(optimizers)
+    rates = [0.0] * 3
+    rates[number] = 0.1
+    old, new, _ = after(*rates)
     assert moved(old, new) == [i == number for i in range(3)]
 
 
 def test_the_first_update_is_that_of_the_bound_and_its_statistics_stay():
-    old, new, metrics = after([optax.sgd(0.1)] * 3)
+    old, new, metrics = after(0.1, 0.1, 0.1)
     fold = jax.vmap(jax.random.fold_in, (0, None))
     loss_fn = jm.make_loss_fn(zoo.pictured_jmvae(), jm.jmvae_kl)
     gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
@@ -87,7 +108,7 @@ def test_the_first_update_is_that_of_the_bound_and_its_statistics_stay():
 
 def test_each_update_sees_what_the_one_before_left():
     """The three gradients by hand, one after the other."""
-    old, new, metrics = after([optax.sgd(1e-3)] * 3, reconstruction_weight=0.3)
+    old, new, metrics = after(1e-3, 1e-3, 1e-3)
     model, discriminator = zoo.pictured_jmvae(), adversary().discriminator
     fold = jax.vmap(jax.random.fold_in, (0, None))
     encoders = groups(new)[0]
