@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from grids import some_of
 
 from experiments import build, inputs, workdir
 from experiments.configs import celeb_a, mnist, synthetic_faces
@@ -72,7 +73,7 @@ def face_statistics(size):
     return {"image/mean": moments, "image/deviation": moments + 1}
 
 
-@pytest.mark.parametrize("variant", celeb_a.VARIANTS)
+@pytest.mark.parametrize("variant", some_of(celeb_a.VARIANTS, "jmvae_kl", "jmvae_gan"))
 def test_every_variant_of_faces_builds_and_traces(variant):
     config = synthetic_faces.get_config(variant + ",smoke")
     experiment = build.build(config, 1000, face_statistics(64))
