@@ -6,6 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 import scipy.stats
+from grids import some_of
 from scipy.special import logsumexp
 
 from jmvae_jax.distributions import (
@@ -40,7 +41,9 @@ FAMILIES = {
     "flow_mixture": Coupling(2, 8, Mixture(2, Full())),
 }
 GAUSSIANS = ("diagonal", "full", "low_rank")
-EVERY = pytest.mark.parametrize("name", FAMILIES)
+EVERY = pytest.mark.parametrize(
+    "name", some_of(FAMILIES, "diagonal", "full", "low_rank", "mixture_full", "flow_mixture")
+)
 Z = jax.random.normal(jax.random.key(6), (2, ROWS, DIM))
 
 

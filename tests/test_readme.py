@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from run_folders import untrained_mnist
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,11 +30,9 @@ def run(words, folder, environment):
     return done.stdout
 
 
-def test_the_python_examples_run_from_top_to_bottom(environment, tmp_path, monkeypatch):
-    script = str(ROOT / "experiments" / "train.py")
-    config = f"--config={ROOT / 'experiments' / 'configs' / 'mnist.py'}:jmvae_kl,smoke"
-    workdir = "--workdir=runs/mnist_jmvae_kl_5_epochs"
-    run([sys.executable, script, config, workdir], tmp_path, environment)
+def test_the_python_examples_run_from_top_to_bottom(mnist_dir, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    untrained_mnist(tmp_path / "runs" / "mnist_jmvae_kl_5_epochs", "jmvae_kl,smoke", mnist_dir)
     monkeypatch.chdir(tmp_path)
     # One clone, one session: somebody who types the blocks one after the other.
     namespace = {"__name__": "readme"}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grids import some_of
 from linear_gaussian import LinearGaussian, draw_batch, linear_gaussian, truth
 
 import jmvae_jax as jm
@@ -54,7 +55,9 @@ class Proposing(LinearGaussian):
         return self.family.build(arrays, shared)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", some_of(FAMILIES, "diagonal", "full", "low_rank", "mixture", "flow")
+)
 def test_every_family_gives_the_likelihoods(name):
     plain = linear_gaussian()
     model = Proposing(latent_dim=2, modalities=plain.modalities, family=FAMILIES[name])
@@ -66,7 +69,7 @@ def test_every_family_gives_the_likelihoods(name):
         assert (np.abs(np.asarray(one.value) - truth(plain, batch, query)) < 5 * error + 1e-4).all()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", some_of(FAMILIES, "full", "mixture", "flow"))
 def test_every_family_generates_row_by_row(name):
     plain = linear_gaussian()
     model = Proposing(latent_dim=2, modalities=plain.modalities, family=FAMILIES[name])

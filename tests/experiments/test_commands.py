@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from grids import some_of
 from PIL import Image
 from run_folders import untrained_mnist
 
@@ -192,30 +193,20 @@ def test_help_says_what_a_command_does_and_its_flags(command):
     ("flags", "status", "words"),
     [
         ([f"--config={MNIST}:foo"], 2, "variant 'foo' is not known"),
-        pytest.param([SMOKE, "--config.train.epochs=many"], 2, "many", marks=pytest.mark.slow),
-        ([SMOKE, "--config.train.schedule=cosin"], 1, "'cosine'"),
-        pytest.param([SMOKE, "--config.data.dataset=mnits"], 1, "mnist", marks=pytest.mark.slow),
         ([SMOKE, "--config.data.dataset=fashion_mnist"], 1, "manual_dir"),
-        pytest.param(
-            [SMOKE, "--config.data.train_split=trian"],
-            1,
-            "train (60000 examples)",
-            marks=pytest.mark.slow,
+        *(
+            pytest.param([SMOKE, flag], status, words, marks=pytest.mark.slow)
+            for flag, status, words in (
+                ("--config.train.epochs=many", 2, "many"),
+                ("--config.train.schedule=cosin", 1, "'cosine'"),
+                ("--config.data.dataset=mnits", 1, "mnist"),
+                ("--config.data.train_split=trian", 1, "train (60000 examples)"),
+                ("--config.data.validation_split=tset", 1, "test (10000 examples)"),
+                ("--config.modalities.label.shape=(5,)", 1, "labels from 0 to 9"),
+                ("--profile_steps=20,10", 1, "expected FIRST,LAST"),
+                ("epochs=3", 2, "epochs=3"),
+            )
         ),
-        pytest.param(
-            [SMOKE, "--config.data.validation_split=tset"],
-            1,
-            "test (10000 examples)",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            [SMOKE, "--config.modalities.label.shape=(5,)"],
-            1,
-            "labels from 0 to 9",
-            marks=pytest.mark.slow,
-        ),
-        ([SMOKE, "--profile_steps=20,10"], 1, "expected FIRST,LAST"),
-        ([SMOKE, "epochs=3"], 2, "epochs=3"),
     ],
 )
 def test_bad_input_is_one_paragraph(command, tmp_path, flags, status, words):
@@ -226,18 +217,20 @@ def test_bad_input_is_one_paragraph(command, tmp_path, flags, status, words):
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(command, tmp_path, mnist_dir):
     run = untrained_mnist(tmp_path / "run", "jmvae_kl,smoke", mnist_dir)
+    (run / ".lock").touch()  # every command leaves it there
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     process = command("train", SMOKE, "--config.seed=1", f"--workdir={run}")
     assert "seed: 0 -> 1" in one_paragraph(process, 1)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
-def test_commands_on_no_run_say_so(command, tmp_path):
+@pytest.mark.parametrize("script", some_of(["evaluate", "generate"], "evaluate"))
+def test_commands_on_no_run_say_so(command, tmp_path, script):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no run" in one_paragraph(command("evaluate", f"--workdir={empty}"), 1)
-    drawn = command("generate", f"--workdir={empty}", f"--out={tmp_path / 'x.png'}")
-    assert "holds no run" in one_paragraph(drawn, 1)
+    out = [f"--out={tmp_path / 'x.png'}"] if script == "generate" else []
+    process = command(script, f"--workdir={empty}", *out)
+    assert "holds no run" in one_paragraph(process, 1)
     assert list(empty.iterdir()) == []
 
 

@@ -91,15 +91,14 @@ def test_a_portrait_of_any_kind_is_edited(command, tmp_path, run_dir, portraits,
         assert len(np.unique(np.asarray(picture))) > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image", "flags", "words"),
     [
         ("notes.txt", (), "notes.txt' is no picture that can be read"),
-        pytest.param("nobody.png", (), "there is no such file", marks=pytest.mark.slow),
-        pytest.param(
-            "grey.png", ("--set", "Smilling=2"), "nearest: 'Smiling'", marks=pytest.mark.slow
-        ),
-        pytest.param("grey.png", ("--crop=center",), "at least one change", marks=pytest.mark.slow),
+        ("nobody.png", (), "there is no such file"),
+        ("grey.png", ("--set", "Smilling=2"), "nearest: 'Smiling'"),
+        ("grey.png", ("--crop=center",), "at least one change"),
     ],
 )
 def test_what_cannot_be_edited_is_one_paragraph(

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from grids import some_of
 
 from experiments import build, inputs, workdir
 from experiments.configs import mnist, synthetic_faces
@@ -102,7 +103,7 @@ def test_a_streamed_run_of_complete_rows_is_the_one_in_memory(mnist_dir, tmp_pat
     same(train(config_of(mnist_dir, rows="drop", streamed=True), tmp_path / "streamed"), resident)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", some_of([False, True], True))
 def test_what_was_removed_changes_nothing(streamed, unbroken, mnist_dir, tmp_path):
     config = config_of(mnist_dir, streamed=streamed)
     spoiled = Spoiled(config)
@@ -275,7 +276,12 @@ def test_the_command_line_sets_the_rates(command, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "status", "words"),
     [
-        ("missing_rates.image=1.0", 1, "data.missing_rates.image=1.0: expected [0, 1)"),
+        pytest.param(
+            "missing_rates.image=1.0",
+            1,
+            "data.missing_rates.image=1.0: expected [0, 1)",
+            marks=pytest.mark.slow,
+        ),
         ("missing_rates.sound=0.5", 2, "nearest is --config.data.missing_rates."),
     ],
 )
