@@ -120,13 +120,23 @@ def test_draws_are_of_the_density(name):
 
 def test_a_full_covariance_has_its_factors_density():
     arrays, shared = predicted(Full())
-    found = Full().build(arrays, shared).log_prob(Z[0])
+    q = Full().build(arrays, shared)
+    found = q.log_prob(Z[0])
     for row in range(ROWS):
-        factor = np.eye(DIM)
-        factor[np.tril_indices(DIM, -1)] = arrays["lower"][row]
-        factor *= np.sqrt(np.asarray(arrays["variance"][row]))[:, None]
+        factor = np.asarray(q.scale_tril[row])
         expected = scipy.stats.multivariate_normal(arrays["mean"][row], factor @ factor.T)
         close(found[row], expected.logpdf(Z[0, row]))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5, 8])
+def test_each_output_has_a_place_of_its_own_in_the_factor(dim):
+    lower = 1 + jnp.arange(2 * dim * (dim - 1) // 2, dtype=float).reshape(2, -1)
+    variance = 4 * jnp.ones((2, dim))
+    arrays = {"mean": jnp.zeros((2, dim)), "variance": variance, "lower": lower}
+    for row, factor in enumerate(np.asarray(Full().build(arrays, {}).scale_tril)):
+        np.testing.assert_array_equal(np.triu(factor), 2 * np.eye(dim))
+        below = factor[np.tril_indices(dim, -1)]
+        np.testing.assert_array_equal(np.sort(below), 2 * lower[row])
 
 
 def test_a_low_rank_covariance_is_its_sum():
