@@ -90,8 +90,8 @@ class Full(_Unshared):
 def _strictly_lower(values: Array, dim: int) -> Array:
     """`[..., dim, dim]` with each of `[..., dim (dim - 1) / 2]` values once, below the diagonal.
 
-    By slices, since a scatter by indices takes three times as long on a CPU: the values from the
-    second row on, and then all of them backwards, are the rows of a square whose lower triangle,
+    By slices, since a scatter by indices takes three times as long on a CPU: all values but the
+    first dim - 1, and then all of them backwards, are the rows of a square whose lower triangle,
     diagonal included, has each value once.
     """
     side = dim - 1
