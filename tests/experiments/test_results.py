@@ -9,6 +9,7 @@ import pytest
 
 from experiments import tables
 from experiments.markdown import markdown
+from experiments.rows import FAMILIES
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 RESULTS = EXPERIMENTS / "results"
@@ -257,20 +258,40 @@ def test_the_ablation_is_written_as_it_is_kept(epochs):
     assert (table["epochs"], table["failed"]) == (epochs, {})
 
 
-def test_a_detached_alignment_costs_no_joint_fit():
-    folder, text = RESULTS / "ablation_20_epochs", (RESULTS / "README.md").read_text()
-    table = json.loads((folder / "table.json").read_text())
-    apart = {
+def joint_less_alpha_0(table):
+    """Row -> its log p(image, label) less that of alpha 0."""
+    return {
         row["first"]: row["estimate"]
         for row in (turned(found, "alpha_0") for found in table["differences"])
         if row and row["quantity"] == "log p(x,w)"
     }
+
+
+def test_a_detached_alignment_costs_no_joint_fit():
+    folder, text = RESULTS / "ablation_20_epochs", (RESULTS / "README.md").read_text()
+    table = json.loads((folder / "table.json").read_text())
+    apart = joint_less_alpha_0(table)
     assert abs(apart["detached_1_diagonal"]) < 0.3
     assert apart["joint_1_diagonal"] < -0.5
     for name in ("joint_1_diagonal", "detached_1_diagonal"):
         assert f"{apart[name]:+.2f} ± " in text
         assert words(table["rows"][name]["log_likelihood"]["log p(x,w)"]) in text
         assert f"{share(table, name, 'label_to_image'):.4f}" in text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_readme_sums_the_ablation_up(family):
+    text = (RESULTS / "README.md").read_text()
+    table = json.loads((RESULTS / "ablation_10_epochs" / "table.json").read_text())
+    apart, cells = joint_less_alpha_0(table), [f"`{family}`"]
+    for way in ("joint_0.1", "joint_1", "detached_0.1", "detached_1", "posthoc"):
+        row = f"{way}_{family.replace(':', '_')}"
+        made = row in table["rows"]
+        cells.append(
+            f"{apart[row]:+.2f}, {share(table, row, 'label_to_image'):.4f}" if made else "-"
+        )
+    assert f"| {' | '.join(cells)} |" in text
+    assert f"{len(table['rows'])} of its {len(tables.ABLATION_ROWS)} rows" in text
 
 
 def turned(found, reference):
