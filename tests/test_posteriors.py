@@ -131,12 +131,13 @@ def test_a_full_covariance_has_its_factors_density():
 @pytest.mark.parametrize("dim", [1, 2, 5, 8])
 def test_each_output_has_a_place_of_its_own_in_the_factor(dim):
     lower = 1 + jnp.arange(2 * dim * (dim - 1) // 2, dtype=float).reshape(2, -1)
-    variance = 4 * jnp.ones((2, dim))
-    arrays = {"mean": jnp.zeros((2, dim)), "variance": variance, "lower": lower}
-    for row, factor in enumerate(np.asarray(Full().build(arrays, {}).scale_tril)):
-        np.testing.assert_array_equal(np.triu(factor), 2 * np.eye(dim))
-        below = factor[np.tril_indices(dim, -1)]
-        np.testing.assert_array_equal(np.sort(below), 2 * lower[row])
+    deviation = 1.0 + np.arange(dim)
+    arrays = {"mean": jnp.zeros((2, dim)), "variance": jnp.tile(deviation**2, (2, 1))}
+    found = Full().build({**arrays, "lower": lower}, {}).scale_tril
+    for row, unit in enumerate(np.asarray(found) / deviation[:, None]):
+        np.testing.assert_array_equal(np.triu(unit), np.eye(dim))
+        below = unit[np.tril_indices(dim, -1)]
+        np.testing.assert_array_equal(np.sort(below), lower[row])
 
 
 def test_a_low_rank_covariance_is_its_sum():

@@ -32,6 +32,11 @@ def test_the_joint_model_keeps_its_bits_and_the_run_is_one_like_any_other(
     assert isinstance(after.model.modalities["label"].posterior, distributions.Mixture)
     assert "posthoc" in after.title
     assert "mixture:2:diagonal" in after.title
+    other = command("align", *words, "--posteriors=label=full")
+    assert other.returncode == 1
+    assert "modalities.label.posterior: 'mixture:2:diagonal' -> 'full'" in " ".join(
+        other.stderr.split()
+    )
 
 
 def test_the_configuration_is_the_runs_but_for_its_alignment():
