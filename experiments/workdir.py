@@ -200,7 +200,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     before, after = _flat(old), _flat(new)
     harmless = set(HARMLESS)
     if _planned(old) == _planned(new):
-        harmless.add("train.epochs")
+        harmless |= {"train.epochs", "train.warmup_fraction"}
     if "batch" not in (old.model.get("norm"), new.model.get("norm")):
         harmless.add("train.accumulate")
     return [
@@ -210,15 +210,14 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     ]
 
 
-def _planned(config: ConfigDict) -> int:
+def _planned(config: ConfigDict) -> tuple[int | None, int]:
     """What of the number of epochs the schedules depend on.
 
-    The epochs in which beta rises, where the learning rate is constant; else all of them.
+    All of them, but where the learning rate is constant; and those in which beta rises.
     """
     train = config.train
-    if train.schedule != "constant":
-        return -train.epochs
-    return max(1, schedules.warmup_epochs(train.epochs, train.warmup_fraction))
+    rising = max(1, schedules.warmup_epochs(train.epochs, train.warmup_fraction))
+    return None if train.schedule == "constant" else train.epochs, rising
 
 
 @contextlib.contextmanager

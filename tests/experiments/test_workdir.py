@@ -77,6 +77,17 @@ def test_epochs_may_change_where_no_schedule_depends_on_them(warmup_fraction, sc
     assert found == ([] if harmless else ["train.epochs: 10 -> 20"])
 
 
+def test_a_run_is_extended_by_the_fraction_that_leaves_betas_rise_as_it_was():
+    old = with_epochs(20, 0.4)
+    assert workdir.differences(old, with_epochs(50, 0.16)) == []
+    assert workdir.differences(old, with_epochs(50, 0.2)) == [
+        "train.epochs: 20 -> 50",
+        "train.warmup_fraction: 0.4 -> 0.2",
+    ]
+    cosine = [with_epochs(*of, "cosine") for of in ((20, 0.4), (50, 0.16))]
+    assert len(workdir.differences(*cosine)) == 2
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path, config):
     with (
         workdir.opened(tmp_path, config),
