@@ -271,6 +271,61 @@ def test_a_small_variance_beside_a_factor_of_low_rank_does_not_drown(name, varia
     close(kl_divergence(wide, low)[0], reverse / 2, rtol=1e-4)
 
 
+def low_rank(factor, variance):
+    """One row, in float32, and its covariance in float64."""
+    factor, variance = np.float32(factor), np.float32(variance)
+    arrays = {"mean": jnp.zeros((1, len(factor))), "factor": jnp.asarray(factor)[None]}
+    arrays["variance"] = jnp.full((1, len(factor)), variance)
+    covariance = np.float64(factor) @ np.float64(factor).T + variance * np.eye(len(factor))
+    return LowRank(factor.shape[1]).build(arrays, {}), covariance
+
+
+NARROW_DIM, NARROW_RANK = 64, 4
+
+
+def narrow_factors(variance, equal_columns):
+    """Two factors of size 1 that differ by a hundredth of a deviation."""
+    noise = np.random.default_rng(0)
+    factor = noise.normal(size=(NARROW_DIM, NARROW_RANK))
+    factor = factor[:, :1].repeat(NARROW_RANK, axis=1) if equal_columns else factor
+    moved = factor + 0.01 * np.sqrt(variance) * noise.normal(size=factor.shape)
+    return factor, moved
+
+
+@pytest.mark.parametrize("variance", [1e-2, 1e-4, 1e-6, 1.2e-7])
+@pytest.mark.parametrize("equal_columns", [False, True])
+def test_two_narrow_gaussians_of_low_rank_are_told_apart(variance, equal_columns):
+    """By float64."""
+    (p, cov), (q, other) = (low_rank(f, variance) for f in narrow_factors(variance, equal_columns))
+    determinants = [np.linalg.slogdet(c)[1] for c in (cov, other)]
+    relative = np.trace(np.linalg.inv(other) @ cov)
+    expected = 0.5 * (relative - NARROW_DIM + determinants[1] - determinants[0])
+    close(kl_divergence(p, q), [expected], rtol=1e-2)
+    theirs = dist.LowRankMultivariateNormal(q.loc, q.cov_factor, q.cov_diag)
+    close(kl_divergence(p, theirs), [expected], rtol=1e-2)
+    close(kl_divergence(p, p), [0.0])
+    z = np.random.default_rng(1).multivariate_normal(np.zeros(NARROW_DIM), cov)
+    log_prob = scipy.stats.multivariate_normal(cov=cov, allow_singular=True).logpdf(z)
+    close(p.log_prob(jnp.asarray(z, jnp.float32)), [log_prob], rtol=1e-3)
+
+
+@pytest.mark.parametrize("variance", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("equal_columns", [False, True])
+def test_their_divergence_has_the_right_gradient(variance, equal_columns):
+    """`d KL / dF = C_q^-1 (I - C_p C_q^-1) F`, by float64."""
+    (p, cov), (q, other) = (low_rank(f, variance) for f in narrow_factors(variance, equal_columns))
+
+    def divergence(factor):
+        arrays = {"mean": q.loc, "factor": factor, "variance": q.cov_diag}
+        return kl_divergence(p, LowRank(NARROW_RANK).build(arrays, {}))[0]
+
+    inverse = np.linalg.inv(other)
+    expected = inverse @ (np.eye(NARROW_DIM) - cov @ inverse) @ np.float64(q.cov_factor[0])
+    found = jax.grad(divergence)(q.cov_factor)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-3 / np.sqrt(variance))
+    assert np.abs(expected).max() > 5e-3 / np.sqrt(variance)
+
+
 def test_draws_of_another_shape_are_refused():
     p, q = made("flow"), made("full")
     with pytest.raises(ValueError, match=r"z has shape \(1, 3\): expected \(4, 3\), draws from"):

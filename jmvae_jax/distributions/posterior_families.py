@@ -14,6 +14,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
 from jmvae_jax.distributions.flow import OFF, Flow
+from jmvae_jax.distributions.low_rank import LowRankNormal
 from jmvae_jax.distributions.posteriors import gaussian, mixture_of
 from jmvae_jax.types import Array
 
@@ -115,7 +116,7 @@ class LowRank(_Unshared):
         return DIAGONAL.outputs(dim) | {"factor": factor}
 
     def build(self, arrays: Mapping[str, Array], shared: Mapping[str, Array]) -> Distribution:
-        return dist.LowRankMultivariateNormal(
+        return LowRankNormal(
             arrays["mean"], arrays["factor"], arrays["variance"], validate_args=False
         )
 

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
 from jmvae_jax.distributions.flow import Flow
+from jmvae_jax.distributions.low_rank import LowRankNormal
 from jmvae_jax.distributions.sampling import example_keys, sample
 from jmvae_jax.types import Array, Key
 
@@ -40,7 +41,7 @@ def kl_divergence(p: Distribution, q: Distribution, z: Array | None = None) -> A
     with contextlib.suppress(NotImplementedError):
         return dist.kl_divergence(p, q)
     if is_gaussian(p) and is_gaussian(q):
-        return _gaussian_divergence(p, q)
+        return _gaussian_divergence(_precise(p), _precise(q))
     if z is None:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: give z, a "
@@ -82,6 +83,14 @@ def component_draws(distribution: Distribution, keys: Key) -> Array:
     return distribution.transform(draws) if isinstance(distribution, Flow) else draws
 
 
+def _precise(gaussian: Distribution) -> Distribution:
+    """The same Gaussian, one of low rank with the density that single precision needs."""
+    if type(gaussian) is not dist.LowRankMultivariateNormal:
+        return gaussian
+    parts = gaussian.loc, gaussian.cov_factor, gaussian.cov_diag
+    return LowRankNormal(*parts, validate_args=False)
+
+
 def _gaussian_divergence(p: Distribution, q: Distribution) -> Array:
     """`E_p[log p] - E_p[log q]` of Gaussians over `[D]` with any covariances, without inverses.
 
@@ -103,12 +112,8 @@ def _relative_variance(p: Distribution, q: Distribution, shape: tuple[int, ...])
     if isinstance(q, dist.MultivariateNormal):
         factor = jnp.broadcast_to(q.scale_tril, (*shape, *q.scale_tril.shape[-2:]))
         return jnp.sum(jnp.square(_solve(factor, root)), axis=(-2, -1))
-    # Of F F' + S: S^-1 - X' X, where X = L^-1 F' S^-1 and L L' = I + F' S^-1 F (Woodbury).
-    scaled = jnp.swapaxes(q.cov_factor / q.cov_diag[..., None], -1, -2)
-    inner = jnp.eye(scaled.shape[-2]) + scaled @ q.cov_factor
-    across = _solve(jnp.linalg.cholesky(inner), scaled) @ root
-    total: Array = jnp.sum(p.variance / q.cov_diag, axis=-1)
-    return total - jnp.sum(jnp.square(across), axis=(-2, -1))
+    relative: Array = q.relative_variance(root)  # of low rank
+    return relative
 
 
 def _solve(factor: Array, values: Array) -> Array:
@@ -119,7 +124,7 @@ def _root(gaussian: Distribution) -> Array:
     """A matrix `[..., D, N]` whose product with its transpose is the covariance."""
     if isinstance(gaussian, dist.MultivariateNormal):
         return gaussian.scale_tril
-    low = isinstance(gaussian, dist.LowRankMultivariateNormal)
+    low = isinstance(gaussian, LowRankNormal)
     deviation = jnp.sqrt(gaussian.cov_diag if low else gaussian.variance)
     diagonal = deviation[..., None] * jnp.eye(deviation.shape[-1])
     return jnp.concatenate([gaussian.cov_factor, diagonal], axis=-1) if low else diagonal
