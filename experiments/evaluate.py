@@ -29,7 +29,9 @@ from experiments.models import describe_likelihoods
 from jmvae_jax import evaluation, parallel
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "K, draws for each example.", 1)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples", 1000, "K, draws for each example: 2 or more, which have a spread.", 2
+)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 2)
 _COHERENCE = flags.DEFINE_bool("coherence", False, "Judge generated images as well.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Generated images of each class.", 1)

@@ -47,7 +47,7 @@ def posterior_family(key: str, words: str) -> distributions.PosteriorFamily:
     """The family that `words` name, one of `POSTERIORS`; ValueError names `key` where none is."""
     kind, _, rest = words.partition(":")
     number, _, of = rest.partition(":")
-    count = int(number) if number.isdigit() else 0
+    count = int(number) if number.isdecimal() else 0
     if words == "diagonal":
         return distributions.DIAGONAL
     if words == "full":

@@ -37,7 +37,7 @@ _TABLE = flags.DEFINE_string("table", "mnist", f"Which table: one of {list(table
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each row; the table's own.", 1)
 _ROWS = flags.DEFINE_list("rows", [], "Rows to make; all.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the table and its runs.", required=True)
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K, draws; the table's own.", 1)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K, draws; the table's own.", 2)
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N test examples; all.", 2)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Judged images of each class.", 1)
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder with the data set's files.")

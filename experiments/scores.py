@@ -25,14 +25,12 @@ def blocks(run: build.Run, stored: Mapping[str, np.ndarray]) -> Iterator[tuple[A
 
 def posterior_draws(run: build.Run, rows: inputs.ModalityRows, count: int) -> np.ndarray:
     """A draw of q(z | what a row has) for each of the first rows: `[count, latent_dim]`."""
-    numbers = np.arange(count)
-    has = {f"has {name}": there[:count] for name, there in rows.mask.items()}
-    stored = rows[numbers] | {"index": numbers} | has
     parts = []
     with tqdm(total=count, unit=" examples", disable=not parallel.is_first()) as bar:
-        for part, weight in data.padded_batches(stored, min(BLOCK, count)):
-            batch, keys = data.evaluation_batch(run.transforms, part)
-            mask = {name: jnp.asarray(part[f"has {name}"]) for name in rows.mask}
+        for part, weight in data.padded_batches({"index": np.arange(count)}, min(BLOCK, count)):
+            numbers = part["index"]  # read as they are needed: a split may be larger than memory
+            batch, keys = data.evaluation_batch(run.transforms, rows[numbers] | part)
+            mask = {name: jnp.asarray(there[numbers]) for name, there in rows.mask.items()}
             z = evaluation.aggregate_posterior(run.model, run.variables, keys, batch, mask or None)
             parts.append(np.asarray(z)[: int(weight.sum())])
             bar.update(len(parts[-1]))

@@ -62,6 +62,8 @@ def get_config(
             name: trained.modalities[name].get("posterior", "diagonal") for name in posteriors
         },
     }
+    if "source" in trained:  # it was made from another itself
+        config.source.source = trained.source.to_dict()
     if "adversary" in trained:
         config.source.adversary = trained.adversary.to_dict()
     return config.lock()

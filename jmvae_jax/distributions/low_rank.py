@@ -8,7 +8,7 @@ from jmvae_jax.types import Array
 
 
 class LowRankNormal(dist.LowRankMultivariateNormal):
-    """Gaussian with covariance `F F^T + S` = C: `cov_factor` F `[*b, D, R]`, `cov_diag` S `[*b, D]`.
+    """Gaussian with covariance `C = F F^T + S`, by `cov_factor` F `[*b, D, R]` and S's `cov_diag`.
 
     NumPyro's density takes a Cholesky factor of `I + F^T S^-1 F`, whose condition is the square of
     that of `S^(-1/2) F`, and subtracts two large numbers: where the deviations are a hundredth of

@@ -23,6 +23,8 @@ def example_keys(key: Key, positions: Array) -> Key:
     Raises:
       ValueError: `key` is neither one key nor an array of keys of the shape of `positions`.
     """
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key is {key!r}: expected one of jax.random.key, or an array of them")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     if key.shape == positions.shape:

@@ -65,13 +65,13 @@ def fit_prior(
 
     Args:
       z: draws `[N, D]`, see `aggregate_posterior`.
-      num_components: K, at most N.
+      num_components: K, at most N, which is 2 or more.
       seed: of k-means.
       covariance: "full" or "diag".
 
     Raises:
-      ValueError: z is not `[N, D]` or not finite, K is not between 1 and N, or an unknown
-        `covariance`.
+      ValueError: z is not `[N, D]`, has one draw or is not finite; K is not between 1 and N; or an
+        unknown `covariance`.
 
     Example:
       >>> import numpy as np
@@ -84,8 +84,8 @@ def fit_prior(
     from sklearn.mixture import GaussianMixture  # takes a second, and most runs do not need it
 
     z = np.asarray(z, np.float64)
-    if z.ndim != 2 or not np.isfinite(z).all():
-        raise ValueError(f"z has shape {z.shape}: expected finite draws [N, D]")
+    if z.ndim != 2 or len(z) < 2 or not z.shape[1] or not np.isfinite(z).all():
+        raise ValueError(f"z has shape {z.shape}: expected finite draws [N, D], two at least")
     if not 1 <= num_components <= len(z):
         raise ValueError(
             f"num_components={num_components}: expected between 1 and the {len(z)} draws"
@@ -110,8 +110,8 @@ def mixture_prior(weights: np.ndarray, means: np.ndarray, covariances: np.ndarra
       covariances: `[K, D, D]`, symmetric and positive definite.
 
     Raises:
-      ValueError: shapes that do not fit, a weight that is not positive, or a covariance that is
-        not positive definite.
+      ValueError: shapes that do not fit, a value that is not finite, a weight that is not
+        positive, or a covariance that is not symmetric and positive definite.
     """
     weights, means, covariances = (
         np.asarray(values, np.float64) for values in (weights, means, covariances)
@@ -122,8 +122,15 @@ def mixture_prior(weights: np.ndarray, means: np.ndarray, covariances: np.ndarra
             f"weights, means and covariances have shapes {weights.shape}, {means.shape} and "
             f"{covariances.shape}: expected [K], [K, D] and [K, D, D]"
         )
+    for name, values in (("weights", weights), ("means", means), ("covariances", covariances)):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}: expected finite values, {values[~np.isfinite(values)][0]} came"
+            )
     if not (weights > 0).all():
         raise ValueError(f"weights: expected positive ones, the least is {weights.min()}")
+    if not np.allclose(covariances, np.swapaxes(covariances, -1, -2)):
+        raise ValueError("covariances: expected symmetric ones, at least one is not")
     try:
         # In float64: a factor of a narrow covariance rounds well, the covariance itself does not.
         factors = np.linalg.cholesky(covariances)

@@ -57,7 +57,7 @@ def generate(
       ValueError: a name that the model lacks, a bad batch, `num_samples` or `num_proposals` below
         1; more than 1 proposal where nothing is given that has a likelihood; an unknown
         `weighting`; a `prior` where something is given, of a model with conditions, or over another
-        shape.
+        shape; a `mask` where nothing is given.
 
     Example:
       >>> import jax, jax.numpy as jnp, jmvae_jax as jm
@@ -74,6 +74,8 @@ def generate(
     for argument, number in (("num_samples", num_samples), ("num_proposals", num_proposals)):
         if number < 1:
             raise ValueError(f"{argument}={number}: expected at least 1")
+    if mask and not given:
+        raise ValueError(f"mask names {sorted(mask)}, and nothing is given; expected None")
     given = check_given(model, given, mask) if given else {}
     _check_proposals(model, given, num_proposals, weighting)
     if prior is not None:

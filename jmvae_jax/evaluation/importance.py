@@ -28,7 +28,7 @@ class Estimate(struct.PyTreeNode):
     Attributes:
       value: `[B]`.
       mc_variance: `[B]`, Monte-Carlo variance of `value` from the spread of the normalised
-        weights (delta method), without the part that examples share.
+        weights (delta method), without the part that examples share; NaN where K is 1.
       ess: `[B]`, effective sample size `(sum a)^2 / sum a^2`, between 1 and K.
       given_rows: in (2), the one-hot rows of G, `[B, C]`.
       given_covariance: in (2), covariance of the estimates of `log p(class)`, `[C, C]`, which
@@ -97,10 +97,12 @@ class Sums(NamedTuple):
         )
 
 
-def finish(sums: Sums) -> Estimate:
+def finish(sums: Sums, num_samples: int) -> Estimate:
+    """What the sums over K draws estimate; the spread of one draw is not known."""
     value = sums.top_a + jnp.log(sums.a) - sums.top_b - jnp.log(sums.b)
-    variance = sums.aa / sums.a**2 - 2 * sums.ab / (sums.a * sums.b) + sums.bb / sums.b**2
-    return Estimate(value, jnp.maximum(variance, 0.0), sums.a**2 / sums.aa)
+    spread = sums.aa / sums.a**2 - 2 * sums.ab / (sums.a * sums.b) + sums.bb / sums.b**2
+    unbiased = num_samples / (num_samples - 1) if num_samples > 1 else jnp.nan
+    return Estimate(value, jnp.maximum(spread, 0.0) * unbiased, sums.a**2 / sums.aa)
 
 
 def stream(

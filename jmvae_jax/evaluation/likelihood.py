@@ -168,6 +168,7 @@ def estimate(
     batch = {name: jnp.asarray(batch[name]) for name in model.modalities if name in batch}
     check_batch(model.modalities, batch, mask, names=needed | set(batch))
     rows = next(iter(batch.values())).shape[0]
+    _check_classes(model, batch, mask, queries)
     keys = distributions.example_keys(key, jnp.arange(rows))
     options = (tuple(queries), num_samples, chunk_rows)
     found = _estimate(variables, (keys, batch, mask), model=model, options=options)
@@ -211,6 +212,23 @@ def _check_query(query: Query, model: MultimodalModel) -> None:
         )
 
 
+def _check_classes(
+    model: MultimodalModel, batch: Batch, mask: Mask | None, queries: Sequence[Query]
+) -> None:
+    """Raises ValueError where p(G) is asked for and a row of G is no class, on concrete arrays."""
+    asked = {query.given[0] for query in queries if query.estimator(model) == "prior"}
+    for name in sorted(asked):
+        there = (mask or {}).get(name, True)
+        if isinstance(batch[name], jax.core.Tracer) or isinstance(there, jax.core.Tracer):
+            continue
+        largest = np.where(there, np.asarray(batch[name]).max(axis=-1), 1.0).min()
+        if largest < 1 - 1e-4:  # as `check_batch` takes sums to be 1
+            raise ValueError(
+                f"batch[{name!r}] has a row whose largest entry is {largest:.4g}: log p(target | "
+                f"{name}) takes p({name}) of a class; expected one-hot rows"
+            )
+
+
 @parallel.by_rows
 def _estimate(
     variables: Variables,
@@ -228,7 +246,7 @@ def _estimate(
         group = [i for i, other in enumerate(sources) if other == source]
         pairs = [queries[i].pair(model) for i in group]
         sums = stream(model, variables, keys, filled, mask, source, pairs, num_samples, chunk_rows)
-        found |= zip(group, (finish(s) for s in sums), strict=True)
+        found |= zip(group, (finish(s, num_samples) for s in sums), strict=True)
     return [found[i] for i in range(len(queries))]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
@@ -159,6 +160,27 @@ class Decoder(nn.Module):
         return distributions.as_event(self.family(*arrays), len(self.shape))
 
 
+class Modalities(FrozenDict):
+    """Hashable, so that a model can be a static argument of a compiled function.
+
+    The order counts, since features stand side by side in it: models that differ in it alone would
+    otherwise be served each other's programs.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Modalities) and tuple(self.items()) == tuple(other.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.items()))
+
+
+jax.tree_util.register_pytree_node(
+    Modalities,
+    lambda modalities: (tuple(modalities.values()), tuple(modalities)),
+    lambda names, values: Modalities(zip(names, values, strict=True)),
+)
+
+
 class MultimodalModel(nn.Module):
     """The interface of the zoo. Subclasses add encoders in `setup` and define `posterior`.
 
@@ -171,8 +193,7 @@ class MultimodalModel(nn.Module):
     modalities: Mapping[str, Modality]
 
     def __post_init__(self) -> None:
-        # Hashable, so that a model can be a static argument of a compiled function.
-        object.__setattr__(self, "modalities", FrozenDict(self.modalities))
+        object.__setattr__(self, "modalities", Modalities(self.modalities))
         super().__post_init__()
 
     def setup(self) -> None:

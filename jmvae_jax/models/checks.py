@@ -39,6 +39,16 @@ def check_targets(argument: str, names: Collection[str], model: "MultimodalModel
         )
 
 
+def check_no_posteriors(modalities: Mapping[str, "Modality"], what: str) -> None:
+    """Raises ValueError where a modality has a family for an encoder that `what` lacks."""
+    for name, modality in modalities.items():
+        if modality.posterior != distributions.DIAGONAL:
+            raise ValueError(
+                f"modalities[{name!r}].posterior={modality.posterior}: {what} has no encoder of "
+                "one modality; expected Diagonal()"
+            )
+
+
 _RANGES: Mapping[Family, tuple[Callable[[np.ndarray], bool], str]] = {
     distributions.bernoulli: (lambda v: bool(((v >= 0) & (v <= 1)).all()), "values in [0, 1]"),
     distributions.categorical: (

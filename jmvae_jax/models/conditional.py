@@ -22,7 +22,7 @@ from jmvae_jax.models.base import (
     fresh,
     presence,
 )
-from jmvae_jax.models.checks import check_names
+from jmvae_jax.models.checks import check_names, check_no_posteriors
 from jmvae_jax.models.joint import SideBySide, joint_body
 from jmvae_jax.types import Array, Batch, Mask
 
@@ -64,6 +64,7 @@ class ConditionalModel(MultimodalModel):
             raise ValueError(
                 f"conditions={self.conditions} are all of the modalities: nothing is generated"
             )
+        check_no_posteriors(self.modalities, f"a {type(self).__name__}")
         super().setup()
         body = joint_body(self.modalities, self.trunk, self.joint_encoder)
         self.joint = PosteriorEncoder(body, self.latent_dim)

@@ -33,6 +33,7 @@ from jmvae_jax.models.base import (
     fresh,
     presence,
 )
+from jmvae_jax.models.checks import check_no_posteriors
 from jmvae_jax.models.joint import joint_body
 from jmvae_jax.types import Array, Batch, Key, Mask
 
@@ -63,8 +64,8 @@ class JMVAE(MultimodalModel):
         those of the single encoders stand in their modalities.
 
     Raises:
-      ValueError: in `init` or `apply`: an unknown `inference` or `product`, or a modality without
-        an encoder where `inference="kl"`.
+      ValueError: in `init` or `apply`: an unknown `inference` or `product`, a modality without
+        an encoder where `inference="kl"`, or with a `posterior` where it is another.
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
     and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.
@@ -98,7 +99,9 @@ class JMVAE(MultimodalModel):
         masked = self.inference == "masked"
         body = joint_body(self.modalities, self.trunk, self.joint_encoder, masked)
         self.joint = PosteriorEncoder(body, self.latent_dim, self.joint_posterior)
-        if self.inference == "kl":
+        if self.inference != "kl":
+            check_no_posteriors(self.modalities, f"inference={self.inference!r}")
+        else:
             missing = sorted(name for name, m in self.modalities.items() if m.encoder is None)
             if missing:
                 raise ValueError(

@@ -169,6 +169,7 @@ def posterior_bound(
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}: expected at least 1")
     check_batch(module.modalities, batch, mask)
+    batch = {name: jnp.asarray(values) for name, values in batch.items()}
     filled = fill_absent(batch, mask)
     posterior, prior = module.infer(filled, mask, train)
     keys = distributions.example_keys(key, jnp.arange(posterior.batch_shape[0]))

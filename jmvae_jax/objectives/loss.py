@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jmvae_jax.models.base import MultimodalModel
 from jmvae_jax.types import Array, Batch, Key, Mask, Objective
@@ -16,6 +18,12 @@ def weighted_mean(values: Array, example_weight: Array | None) -> Array:
     if example_weight is None:
         return jnp.mean(values)
     return jnp.sum(values * example_weight) / jnp.sum(example_weight)
+
+
+def _check_weights(example_weight: Array) -> None:
+    """Raises ValueError where no row counts, on concrete arrays; traced ones give a NaN."""
+    if not isinstance(example_weight, jax.core.Tracer) and not np.any(example_weight > 0):
+        raise ValueError("example_weight: no row has a weight above 0; expected one at least")
 
 
 def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
@@ -66,9 +74,11 @@ def make_loss_fn(model: MultimodalModel, objective: Objective) -> LossFn:
                     "example_weight: batch norm counts every row of a batch that it trains on, so "
                     "none can be taken out; leave the rows out of the batch, or use group norm"
                 )
+            _check_weights(example_weight)
             # A row without weight is absent in every modality: what pads it reaches no gradient.
             counts = example_weight > 0
-            mask = {name: counts & (mask or {}).get(name, True) for name in batch}
+            there = mask or {}
+            mask = {**there, **{name: counts & there.get(name, True) for name in batch}}
         bound, updated = objective(
             model,
             {"params": params, **model_state},

@@ -82,6 +82,8 @@ def test_a_fit_is_repeated_by_its_seed():
     [
         (np.zeros(5), {"num_components": 1}, r"z has shape \(5,\): expected finite draws \[N, D\]"),
         (np.full((5, 2), np.nan), {"num_components": 1}, "expected finite draws"),
+        (np.zeros((1, 2)), {"num_components": 1}, r"shape \(1, 2\): expected .* two at least"),
+        (np.zeros((5, 0)), {"num_components": 1}, r"shape \(5, 0\): expected finite draws"),
         (np.zeros((5, 2)), {"num_components": 0}, "num_components=0: expected between 1 and the 5"),
         (np.zeros((5, 2)), {"num_components": 6}, "num_components=6: expected between 1 and the 5"),
         (np.zeros((5, 2)), {"num_components": 1, "covariance": "tied"}, "covariance='tied'"),
@@ -121,6 +123,10 @@ def test_a_narrow_covariance_survives_its_arrays():
         ((WEIGHTS, MEANS, COVARIANCES[0]), "expected .K., .K, D. and .K, D, D."),
         ((np.array([0.0, 1.0]), MEANS, COVARIANCES), "weights: expected positive"),
         ((WEIGHTS, MEANS, -COVARIANCES), "covariances: expected positive definite"),
+        ((WEIGHTS, MEANS, np.triu(COVARIANCES + 0.1)), "covariances: expected symmetric"),
+        ((WEIGHTS, MEANS, np.nan * COVARIANCES), "covariances: expected finite values, nan came"),
+        ((WEIGHTS, np.inf * MEANS, COVARIANCES), "means: expected finite values"),
+        ((np.array([np.inf, 1.0]), MEANS, COVARIANCES), "weights: expected finite values, inf"),
     ],
 )
 def test_arrays_that_are_no_mixture_are_refused(arrays, words):

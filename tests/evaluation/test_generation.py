@@ -190,6 +190,12 @@ def test_a_weighting_of_one_proposal_is_refused(variables, batch, key):
         jm.generate(MODEL, variables, key, batch, targets=("image",), weighting="likelihood")
 
 
+def test_a_mask_of_nothing_is_refused(variables, key):
+    there = {"label": np.ones(5, bool)}
+    with pytest.raises(ValueError, match=r"mask names \['label'\], and nothing is given"):
+        jm.generate(MODEL, variables, key, {}, targets=("image",), mask=there)
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_no_draws_are_refused(variables, batch, key, number):
     with pytest.raises(ValueError, match=f"num_samples={number}"):

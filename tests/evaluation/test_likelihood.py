@@ -214,6 +214,7 @@ def test_a_bad_argument_is_named(bad, words):
         ({"image": jnp.full((5, 4, 4, 1), 2.0)}, r"batch\['image'\].*does not fit"),
         ({"label": jnp.zeros((5, 3))}, r"batch\['label'\].*one-hot"),
         ({"label": jnp.eye(3)}, "numbers of rows"),
+        ({"label": jnp.full((5, 3), 1 / 3)}, r"batch\['label'\].*largest entry is 0.3333"),
     ],
 )
 def test_a_bad_batch_is_named(change, words):
@@ -223,6 +224,35 @@ def test_a_bad_batch_is_named(change, words):
         jm.log_likelihood(
             model, variables, jax.random.key(0), batch, target=("image",), given=("label",)
         )
+
+
+def test_soft_labels_are_given_where_no_class_is_counted():
+    """log p(label | image) is a ratio, and an absent label is none."""
+    model, variables, batch = some_args()
+    soft = batch | {"label": jnp.full((5, 3), 1 / 3)}
+    options = {"target": ("label",), "given": ("image",), "num_samples": 2}
+    found = jm.log_likelihood(model, variables, jax.random.key(0), soft, **options)
+    assert np.isfinite(found).all()
+    options = {"target": ("image",), "given": ("label",), "num_samples": 2}
+    absent = {"mask": {"label": np.zeros(5, bool)}}
+    found = jm.log_likelihood(model, variables, jax.random.key(0), soft, **options, **absent)
+    assert np.isfinite(found).all()
+
+
+def test_the_error_of_one_draw_is_not_known():
+    model, variables, batch = some_args()
+    args = model, variables, jax.random.key(0), batch, [Query(("image",))]
+    one, two = (jm.estimate(*args, num_samples=number)[0] for number in (1, 2))
+    assert np.isnan(one.mc_variance).all()
+    # Two weights w and 1 - w: the variance of their mean over its square is (2 w - 1)^2.
+    weight = (1 + np.sqrt(2 / np.asarray(two.ess) - 1)) / 2
+    np.testing.assert_allclose(two.mc_variance, (2 * weight - 1) ** 2, rtol=1e-3, atol=1e-5)
+
+
+def test_no_key_is_refused_by_name():
+    model, variables, batch = some_args()
+    with pytest.raises(ValueError, match=r"key is 0: expected one of jax.random.key"):
+        jm.log_likelihood(model, variables, 0, batch, target=("image",))
 
 
 def test_keys_of_another_shape_are_refused():

@@ -71,6 +71,14 @@ def test_runs_that_differ_are_not_aligned_in_one_folder(key, value):
     assert workdir.differences(*made)
 
 
+def test_runs_that_were_aligned_before_are_told_apart_by_what_they_came_from():
+    one, other = mnist.get_config("jmvae_kl"), mnist.get_config("jmvae_kl")
+    other.objective.alpha = 1.0
+    for _ in range(2):
+        one, other = (aligned.get_config(c, 600, {"label": "full"}, epochs=7) for c in (one, other))
+        assert workdir.differences(one, other)
+
+
 def test_another_weight_of_a_discriminator_is_another_run():
     one, other = celeb_a.get_config("jmvae_gan"), celeb_a.get_config("jmvae_gan")
     other.adversary.reconstruction_weight = 0.5

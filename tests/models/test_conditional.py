@@ -260,6 +260,7 @@ def test_a_condition_that_is_not_there_is_named():
         ({"conditions": "label"}, "conditions='label' is a string"),
         ({"conditions": ("image",)}, r"modalities\['label'\] has decoder=None"),
         ({"trunk": None}, "trunk and joint_encoder: give one"),
+        ({"modalities": zoo.rich_jmvae().modalities}, r"'image'\].posterior=Coupling.* a C"),
     ],
 )
 @BOTH

@@ -9,7 +9,7 @@ import pytest
 import zoo
 
 import jmvae_jax as jm
-from jmvae_jax.distributions import product_of_experts
+from jmvae_jax.distributions import Full, product_of_experts
 from jmvae_jax.evaluation import standard_queries
 
 KL, ZERO = zoo.ZOO["jmvae_kl_3"].model, zoo.ZOO["jmvae_zero_2"].model
@@ -365,6 +365,32 @@ def test_training_updates_the_statistics_of_every_network_and_evaluation_none(ke
 def test_contradictory_options_are_refused(options, message, key):
     with pytest.raises(ValueError, match=message):
         own_model(**options).init(key, {name: jnp.ones((4, 2)) for name in "ab"})
+
+
+def test_models_whose_modalities_are_in_another_order_are_other_models():
+    """Equal ones share compiled programs, and features stand side by side in this order."""
+    names = ("image", "label")
+    one, other = zoo.jmvae(*names), zoo.jmvae(*reversed(names))
+    assert one != other
+    assert (one, hash(one)) == (zoo.jmvae(*names), hash(zoo.jmvae(*names)))
+    assert one.clone() == one
+    assert one.clone(latent_dim=one.latent_dim + 1) != one
+    variables, batch = variables_of(one), zoo.batch_of(one)
+    # The label's features read with the image's weights, and the other way round.
+    found = [jm.predict(m, variables, batch, targets=("label",))["label"] for m in (other, one)]
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    mean = one.apply(variables, batch, method="posterior").mean
+    expected = one.apply(variables, mean, method="decode")["label"].mean
+    np.testing.assert_allclose(found[1], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("inference", ["zero", "masked"])
+def test_a_family_for_an_encoder_that_is_not_there_is_refused(inference, key):
+    rich = dataclasses.replace(zoo.MODALITIES["label"], posterior=Full())
+    model = zoo.jmvae("image", "label", inference=inference)
+    model = model.clone(modalities={**model.modalities, "label": rich})
+    with pytest.raises(ValueError, match=rf"'label'\].posterior=Full\(\): inference='{inference}'"):
+        model.init(key, zoo.batch_of(model))
 
 
 def test_an_unknown_product_is_refused_at_init(key):

@@ -136,6 +136,20 @@ def test_rows_of_weight_zero_that_hold_nan_leave_the_loss_as_it_is(params):
     close(found, loss)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_mask_of_an_unknown_modality_is_refused(params, key, weighted):
+    weight = jnp.ones(zoo.ROWS) if weighted else None
+    mask = {"smell": jnp.ones(zoo.ROWS, bool)}
+    with pytest.raises(ValueError, match=r"mask names \['smell'\]"):
+        LOSS_FN(params, {}, key, BATCH, weights=ENTRY.weights, mask=mask, example_weight=weight)
+
+
+def test_a_batch_without_a_row_that_counts_is_refused(params, key):
+    weight = jnp.zeros(zoo.ROWS)
+    with pytest.raises(ValueError, match="example_weight: no row has a weight above 0"):
+        LOSS_FN(params, {}, key, BATCH, weights=ENTRY.weights, example_weight=weight)
+
+
 def test_a_weight_counts_its_row_that_often(params, key):
     weight = jnp.array([2.0, 1.0, 0.0, 0.5, 3.0])
     loss, (bound, _) = LOSS_FN(params, {}, key, BATCH, weights=ENTRY.weights, example_weight=weight)
