@@ -205,4 +205,5 @@ def by_hand(model, seed, batch, query, K):
         low = log_weights(model, jax.random.key(seed), batch, query.source, query.given, K)
     a, b = np.exp(both - logsumexp(both, axis=0)), np.exp(low - logsumexp(low, axis=0))
     value = logsumexp(both, axis=0) - logsumexp(low, axis=0)
-    return value, np.square(a - b).sum(axis=0), 1.0 / np.square(a).sum(axis=0)
+    variance = K * np.var(a - b, axis=0, ddof=1)  # of a mean of K, relative to it
+    return value, variance, 1.0 / np.square(a).sum(axis=0)

@@ -24,14 +24,13 @@ from jmvae_jax.evaluation.fitted_prior import (
     mixture_prior,
 )
 from jmvae_jax.evaluation.generation import generate, predict
-from jmvae_jax.evaluation.importance import Estimate
+from jmvae_jax.evaluation.importance import Estimate, summarize
 from jmvae_jax.evaluation.latent import interpolate, posterior_mean
 from jmvae_jax.evaluation.likelihood import (
     Query,
     estimate,
     log_likelihood,
     standard_queries,
-    summarize,
 )
 from jmvae_jax.evaluation.sharpness import sharpness
 

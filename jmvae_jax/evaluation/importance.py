@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jmvae_jax import distributions, parallel
@@ -50,6 +51,36 @@ class Estimate(struct.PyTreeNode):
             ess=self.ess[:count],
             given_rows=given,
         )
+
+
+def summarize(parts: Sequence[Estimate]) -> Mapping[str, float]:
+    """Means over all examples of the estimates of one query, batch by batch.
+
+    Returns:
+      `estimate` (mean, nats), `stderr` (deviation over examples / sqrt(num_examples)),
+      `mc_stderr` (Monte-Carlo error of the mean), `ess` (mean), `num_examples`.
+
+    Raises:
+      ValueError: no parts.
+    """
+    if not parts:
+        raise ValueError("parts is empty: expected the estimates of one batch at least")
+    values, variances, ess = (
+        np.concatenate([np.asarray(getattr(part, name), np.float64) for part in parts])
+        for name in ("value", "mc_variance", "ess")
+    )
+    count = len(values)
+    shared = 0.0
+    if parts[0].given_covariance is not None:
+        share = np.concatenate([np.asarray(part.given_rows) for part in parts]).mean(axis=0)
+        shared = max(0.0, float(share @ np.asarray(parts[0].given_covariance, np.float64) @ share))
+    return {
+        "estimate": float(values.mean()),
+        "stderr": float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan"),
+        "mc_stderr": float(np.sqrt(variances.sum() / count**2 + shared)),
+        "ess": float(ess.mean()),
+        "num_examples": count,
+    }
 
 
 class Pair(NamedTuple):

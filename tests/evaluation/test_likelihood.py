@@ -148,6 +148,11 @@ def test_a_summary_adds_the_error_that_examples_share():
     np.testing.assert_allclose(summarize(parts)["mc_stderr"], expected, rtol=1e-6)
 
 
+def test_a_summary_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="parts is empty"):
+        summarize([])
+
+
 def test_a_summary_of_one_example_has_no_deviation():
     found = summarize([Estimate(jnp.array([2.0]), jnp.array([0.25]), jnp.array([1.0]))])
     assert np.isnan(found["stderr"])
