@@ -20,32 +20,38 @@ class LowRankNormal(dist.LowRankMultivariateNormal):
     (the first is the least squares of v by F with a ridge, the second the determinant's lemma).
     """
 
+    pytree_data_fields = ("_orthogonal", "_triangle")
+
+    def __init__(
+        self,
+        loc: Array,
+        cov_factor: Array,
+        cov_diag: Array,
+        *,
+        validate_args: bool | None = None,
+    ):
+        super().__init__(loc, cov_factor, cov_diag, validate_args=validate_args)
+        scaled = self.cov_factor / jnp.sqrt(self.cov_diag)[..., None]
+        rank = scaled.shape[-1]
+        ridge = jnp.broadcast_to(jnp.eye(rank), (*scaled.shape[:-2], rank, rank))
+        self._orthogonal, self._triangle = jnp.linalg.qr(jnp.concatenate([scaled, ridge], axis=-2))
+
     def log_prob(self, value: Array) -> Array:
-        apart = self._residuals((value - self.loc)[..., None])
-        _, triangle = self._factorized()
-        steps = jnp.log(jnp.abs(jnp.diagonal(triangle, axis1=-2, axis2=-1))).sum(axis=-1)
-        log_det = jnp.log(self.cov_diag).sum(axis=-1) + 2 * steps
+        apart = self._residuals((value - self.loc)[..., None])[..., 0]
+        steps = jnp.log(jnp.abs(jnp.diagonal(self._triangle, axis1=-2, axis2=-1)))
+        log_det = jnp.log(self.cov_diag).sum(axis=-1) + 2 * steps.sum(axis=-1)
         constant = self.loc.shape[-1] * jnp.log(2 * jnp.pi)
-        return -0.5 * (constant + log_det + jnp.square(apart).sum(axis=(-2, -1)))
+        return -0.5 * (constant + log_det + jnp.square(apart).sum(axis=-1))
 
     def relative_variance(self, root: Array) -> Array:
         """`tr(C^-1 A A^T)`, over the batch, for `A = root`, `[*b, D, N]`."""
         return jnp.sum(jnp.square(self._residuals(root)), axis=(-2, -1))
 
-    def _factorized(self) -> tuple[Array, Array]:
-        """Q `[*b, D + R, R]` and R `[*b, R, R]`."""
-        scaled = self.cov_factor / jnp.sqrt(self.cov_diag)[..., None]
-        rank = scaled.shape[-1]
-        ridge = jnp.broadcast_to(jnp.eye(rank), (*scaled.shape[:-2], rank, rank))
-        orthogonal, triangle = jnp.linalg.qr(jnp.concatenate([scaled, ridge], axis=-2))
-        return orthogonal, triangle
-
     def _residuals(self, columns: Array) -> Array:
         """`P [S^(-1/2) v; 0]` of each column v of `[..., D, N]`: `[..., D + R, N]`."""
-        orthogonal, _ = self._factorized()
         scaled = columns / jnp.sqrt(self.cov_diag)[..., None]
-        rank = orthogonal.shape[-1]
+        rank = self._triangle.shape[-1]
         padded = jnp.pad(scaled, [(0, 0)] * (scaled.ndim - 2) + [(0, rank), (0, 0)])
         # In full precision wherever it runs: what is left is small beside what is taken away.
         with jax.default_matmul_precision("highest"):
-            return padded - orthogonal @ (jnp.swapaxes(orthogonal, -1, -2) @ padded)
+            return padded - self._orthogonal @ (jnp.swapaxes(self._orthogonal, -1, -2) @ padded)
