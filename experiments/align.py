@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments import build, cli, processes, runs
+from experiments import build, cli, inputs, processes, runs
 from experiments.configs import aligned
 from experiments.models import POSTERIORS, posterior_family
 from jmvae_jax.objectives.alignment import DIVERGENCES
@@ -67,6 +67,7 @@ def with_joint_of(run: build.Run, state: TrainState) -> TrainState:
 def main() -> int:
     processes.join()
     run = build.load_run(_WORKDIR.value)
+    inputs.check_dataset(run.config, run.statistics)
     config = aligned.get_config(
         run.config,
         int(run.state.step),

@@ -43,6 +43,7 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the run's data set.")
 
 def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     """The results of a run, which are written only when all of them are there."""
+    inputs.check_dataset(run.config, run.statistics)
     stored = inputs.load_split(run.config, _SPLIT.value)
     available = len(stored["index"])
     wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value

@@ -137,6 +137,7 @@ class Faces:
 
     def examples(self) -> dict[str, jax.Array]:
         """The first examples of the split, as the model reads them."""
+        inputs.check_dataset(self.run.config, self.run.statistics)
         stored = inputs.load_split(self.run.config, self.split)
         first = {name: values[: self.count] for name, values in stored.items()}
         return data.evaluation_batch(self.run.transforms, first)[0]

@@ -52,6 +52,7 @@ def image_of(run: build.Run) -> str:
 
 def first_examples(run: build.Run, count: int) -> dict[str, np.ndarray]:
     """The first stored examples of the split."""
+    inputs.check_dataset(run.config, run.statistics)
     stored = inputs.load_arrays(run.config, _SPLIT.value)
     return {name: values[: _NUM_EXAMPLES.value or count] for name, values in stored.items()}
 

@@ -31,6 +31,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the start of the fit.")
 
 def checked_rows(run: build.Run) -> tuple[inputs.TrainingRows, int]:
     """The training rows, and how many z are drawn for; ValueError where the flags ask for more."""
+    inputs.check_dataset(run.config, run.statistics)
     rows = inputs.TrainingRows(run.config)
     wanted = len(rows) if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
     if wanted > len(rows):

@@ -75,6 +75,7 @@ def main() -> None:
     prior = fitted_prior(run) if _PRIOR.value == "fitted" else None
     batch: Mapping[str, Any] = {}
     if given and not pictures.is_one_label(run.model, given):
+        inputs.check_dataset(run.config, run.statistics)
         stored = inputs.load_split(run.config, _SPLIT.value)
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)

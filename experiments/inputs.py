@@ -44,9 +44,25 @@ def load_statistics(config: ConfigDict) -> Statistics:
         found |= {
             key: np.array(described[key]) for key in ("attributes", "visible") if key in described
         }
-        builder = data.prepare(config.data.dataset, **places(config))
-        found["dataset"] = np.array(f"{builder.name}/{builder.builder_config.name}")
+        found["dataset"] = np.array(_name_with_key(config))
     return found
+
+
+def check_dataset(config: ConfigDict, trained_on: Statistics) -> None:
+    """Raises ValueError where the data set is another than the one that a run was trained on."""
+    if "dataset" not in trained_on:
+        return
+    found = _name_with_key(config)
+    if found != str(trained_on["dataset"]):
+        raise ValueError(
+            f"data.manual_dir={config.data.manual_dir!r} holds {found}, and the run was trained on "
+            f"{trained_on['dataset']}: give its data"
+        )
+
+
+def _name_with_key(config: ConfigDict) -> str:
+    builder = data.prepare(config.data.dataset, **places(config))
+    return f"{builder.name}/{builder.builder_config.name}"
 
 
 def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:

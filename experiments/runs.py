@@ -167,12 +167,7 @@ def begin(folder: pathlib.Path, config: ConfigDict, statistics: Statistics, step
     """
     if not parallel.is_first():
         return metrics.NoLog()
-    before, now = (found.get("dataset") for found in (workdir.read_statistics(folder), statistics))
-    if before is not None and before != now:
-        raise ValueError(
-            f"data.manual_dir={config.data.manual_dir!r} holds {now}, and the run in {folder} was "
-            f"trained on {before}: give its data, or another folder"
-        )
+    inputs.check_dataset(config, workdir.read_statistics(folder))
     if statistics:
         workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
     workdir.write_config(folder, config)

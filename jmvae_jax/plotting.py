@@ -38,6 +38,10 @@ def _check_images(images: np.ndarray) -> None:
         raise ValueError(
             f"images have shape {np.shape(images)}: expected [rows, columns, H, W, 1 or 3]"
         )
+    if images.dtype.kind != "f" and images.max(initial=0) > 1:
+        raise ValueError(f"images are {images.dtype} above 1: expected values in [0, 1]")
+    if not np.isfinite(images).all():
+        raise ValueError("images: a value is not finite")
 
 
 @dataclasses.dataclass(frozen=True)

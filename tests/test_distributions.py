@@ -35,6 +35,13 @@ SCALE = np.logaddexp(0, RAW) + np.finfo(np.float32).eps
 LOGITS = np.array([-50.0, -3.0, 0.0, 2.0, 50.0], np.float32)
 
 
+@pytest.mark.parametrize("name", ["normal", "laplace", "normal_tanh", "normal_channel_mean"])
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_a_scale_that_is_not_above_zero_is_refused(name, scale):
+    with pytest.raises(ValueError, match=f"scale={scale}: expected above 0"):
+        FAMILIES[name](LOC, scale)
+
+
 def row_keys(rows, seed=0):
     return example_keys(jax.random.key(seed), jnp.arange(rows))
 

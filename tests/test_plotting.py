@@ -67,6 +67,15 @@ def test_values_are_clipped_and_rounded():
     assert picture[0, :5, 0].tolist() == [0, 0, 1, 255, 255]
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(np.uint8(7), "uint8 above 1: expected values in"), (np.nan, "a value is not finite")],
+)
+def test_other_values_are_refused(value, words):
+    with pytest.raises(ValueError, match=words):
+        tile(np.full((1, 1, 2, 2, 1), value))
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (2, 3, 4, 4, 2), (2, 3, 4, 4, 4), (4, 4, 1)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"images have shape"):

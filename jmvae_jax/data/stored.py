@@ -48,11 +48,12 @@ class StoredRows:
         """Arrays `[len(rows), ...]` by name, with `index`; threads may read at once.
 
         Raises:
-          IndexError: A row that the split does not have.
+          IndexError: A row that the split does not have, or no numbers (a mask, say).
           ValueError: The prepared files are damaged.
         """
         rows = np.asarray(rows)
-        if rows.ndim != 1 or not rows.size or rows.min() < 0 or rows.max() >= len(self):
+        numbers = rows.ndim == 1 and rows.size and rows.dtype.kind in "iu"  # a mask has none
+        if not numbers or rows.min() < 0 or rows.max() >= len(self):
             raise IndexError(f"rows={rows!r}: expected a list of numbers from 0 to {len(self) - 1}")
         if len(self._pieces) == 1:
             return self._read(0, rows)

@@ -28,9 +28,13 @@ def binarize(keys: jax.Array, pixels: jax.Array) -> jax.Array:
     Raises:
       ValueError: the pixels are not uint8.
     """
+    _check_stored(pixels)
+    return jax.vmap(_binarize_one)(keys, pixels)
+
+
+def _check_stored(pixels: jax.Array) -> None:
     if pixels.dtype != jnp.uint8:
         raise ValueError(f"pixels are {pixels.dtype}: expected uint8, as they are stored")
-    return jax.vmap(_binarize_one)(keys, pixels)
 
 
 def _binarize_one(key: jax.Array, pixels: jax.Array) -> jax.Array:
@@ -41,7 +45,8 @@ def _binarize_one(key: jax.Array, pixels: jax.Array) -> jax.Array:
 
 
 def unit_interval(keys: jax.Array, pixels: jax.Array) -> jax.Array:
-    """`pixels / 255` in [0, 1], without noise."""
+    """`pixels / 255` in [0, 1], without noise; ValueError where they are not uint8."""
+    _check_stored(pixels)
     return pixels.astype(jnp.float32) / 255.0
 
 
@@ -50,7 +55,12 @@ def standardize(mean: np.ndarray, deviation: np.ndarray) -> Transform:
 
     Args:
       mean, deviation: `[*shape]`, of pixels / 255, see `data.pixel_statistics`.
+
+    Raises:
+      ValueError: a deviation that is not above 0.
     """
+    if not np.all(np.asarray(deviation) > 0):
+        raise ValueError(f"deviation: expected values above 0, the least is {np.min(deviation)}")
 
     def transform(keys: jax.Array, pixels: jax.Array) -> jax.Array:
         return (unit_interval(keys, pixels) - mean) / deviation

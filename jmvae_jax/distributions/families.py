@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution, constraints
 
@@ -83,8 +84,14 @@ def categorical(logits: Array) -> Distribution:
     return OneHotCategorical(logits, validate_args=False)
 
 
+def _check_scale(scale: float) -> None:
+    if not isinstance(scale, jax.core.Tracer) and not np.all(np.asarray(scale) > 0):
+        raise ValueError(f"scale={scale}: expected above 0")
+
+
 def normal(loc: Array, scale: float = 1.0) -> Distribution:
     """Gaussian values around `loc` with a fixed deviation."""
+    _check_scale(scale)
     return dist.Normal(loc, scale, validate_args=False)
 
 
@@ -130,16 +137,19 @@ class ChannelMeanNormal(Distribution):
 
 def normal_channel_mean(loc: Array, scale: float = 1.0) -> Distribution:
     """Gaussian images `[..., channels]`, the mean over their channels: see `ChannelMeanNormal`."""
+    _check_scale(scale)
     return ChannelMeanNormal(loc, jnp.full_like(loc, scale), validate_args=False)
 
 
 def normal_tanh(raw_loc: Array, scale: float = 1.0) -> Distribution:
     """Gaussian values around `tanh(raw_loc)`: attributes in {-1, 1}, as the paper takes them."""
+    _check_scale(scale)
     return dist.Normal(jnp.tanh(raw_loc), scale, validate_args=False)
 
 
 def laplace(loc: Array, scale: float = 1.0) -> Distribution:
     """Laplace values around `loc` with a fixed scale."""
+    _check_scale(scale)
     return dist.Laplace(loc, scale, validate_args=False)
 
 

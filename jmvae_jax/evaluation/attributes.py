@@ -86,7 +86,9 @@ def balanced_accuracy_stderr(wanted: np.ndarray, scores: np.ndarray) -> float | 
     """Standard error of the balanced accuracies' mean over attributes that have both values.
 
     By the delta method: the share that is right among those with an attribute, and among those
-    without, moves with each example by its own amount; an example moves all attributes at once.
+    without, moves with each example by its own amount; an example moves all attributes at once. The
+    amounts of a side of n examples are `sqrt(n / (n - 1))` larger than they seem; a single one, of
+    which nothing is known, counts as far from its share as can be, by a half.
 
     Args:
       wanted, scores: as in `attribute_scores`.
@@ -105,6 +107,8 @@ def balanced_accuracy_stderr(wanted: np.ndarray, scores: np.ndarray) -> float | 
     truth, right = truth[:, both], right[:, both]
     moved = np.zeros(truth.shape)
     for side in (truth, ~truth):
-        share, half = side.mean(axis=0), (right & side).sum(axis=0) / side.sum(axis=0)
-        moved += np.where(side, 0.5 * (right - half) / share, 0.0)
+        count = side.sum(axis=0)
+        apart = right - (right & side).sum(axis=0) / count
+        apart = np.where(count > 1, apart * np.sqrt(count / np.maximum(count - 1, 1)), 0.5)
+        moved += np.where(side, 0.5 * apart / side.mean(axis=0), 0.0)
     return float(np.std(moved.mean(axis=1)) / np.sqrt(len(moved)))

@@ -52,8 +52,8 @@ class Agreement:
 
     Attributes:
       share: of all examples.
-      stderr: binomial, `sqrt(share (1 - share) / count)`; never too small where the classes were
-        chosen beforehand.
+      stderr: binomial, `sqrt(share (1 - share) / count)`; 0 where all agree or none, however few
+        they are.
       count: number of examples.
       per_class: share, its error and the count of each wanted class; no share without examples.
     """
@@ -138,9 +138,9 @@ def judge_from_labels(
       num_proposals, weighting: candidates for each draw, as in `generate`.
 
     Raises:
-      ValueError: `label` is not one categorical variable, a name that the model lacks, no class,
-        `num_proposals` or `weighting` that `generate` refuses, or more than 1 proposal with
-        `at_mean`.
+      ValueError: `label` is not one categorical variable, a name or a class that the model lacks,
+        no class, logits or features that are not finite, `num_proposals` or `weighting` that
+        `generate` refuses, or more than 1 proposal with `at_mean`.
     """
     _check_count("classes", len(classes))
     if at_mean and num_proposals != 1:
@@ -149,7 +149,10 @@ def judge_from_labels(
             "num_proposals=1"
         )
     _check_label(model, label)
-    one_hot = jax.nn.one_hot(np.asarray(classes), model.modalities[label].shape[0])
+    count = model.modalities[label].shape[0]
+    if not 0 <= np.min(classes) <= np.max(classes) < count:
+        raise ValueError(f"classes: expected numbers from 0 to {count - 1}")
+    one_hot = jax.nn.one_hot(np.asarray(classes), count)
     keys = distributions.example_keys(key, jnp.arange(len(one_hot)))
     parts = []
     for rows in _blocks(len(one_hot)):
@@ -224,7 +227,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     the sizes of the sets: compare equal ones.
 
     Raises:
-      ValueError: fewer than two rows, or other numbers of features.
+      ValueError: fewer than two rows, other numbers of features, or a value that is not finite.
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(
@@ -232,6 +235,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
         )
     if min(len(first), len(second)) < 2:
         raise ValueError("features: a covariance needs at least two rows")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("features: a value is not finite")
     parts = [np.asarray(part, np.float64) for part in (first, second)]
     apart = np.square(parts[0].mean(axis=0) - parts[1].mean(axis=0)).sum()
     one, two = (np.atleast_2d(np.cov(part, rowvar=False)) for part in parts)
@@ -246,6 +251,8 @@ def frechet_stderr(
     first: np.ndarray, second: np.ndarray, *, resamples: int = 20, seed: int = 0
 ) -> float:
     """Bootstrap standard error of `frechet_distance`: both sets are drawn again with repetition.
+
+    Up to twice too large where the sets hardly differ, since rows that come twice set them apart.
 
     Raises:
       ValueError: as `frechet_distance`, or fewer than two `resamples`.
@@ -278,8 +285,15 @@ def _judge(judge: Judge, images: Array) -> tuple[Array, Array]:
 
 
 def _joined(parts: Sequence[tuple[Array, Array]]) -> Judged:
-    logits, features = zip(*jax.device_get(parts), strict=True)
-    return Judged(np.concatenate(logits), np.concatenate(features))
+    """All blocks; ValueError where a value is not finite, which would be read as class 0."""
+    logits, features = map(np.concatenate, zip(*jax.device_get(parts), strict=True))
+    for name, values in (("logits", logits), ("features", features)):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"judge: {name} of {(~np.isfinite(values)).any(axis=-1).sum()} of {len(values)} "
+                "images are not finite; are the images?"
+            )
+    return Judged(logits, features)
 
 
 def _blocks(total: int) -> Iterator[slice]:

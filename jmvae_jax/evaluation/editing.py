@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from jmvae_jax import distributions
 from jmvae_jax.evaluation.generation import predict
@@ -107,7 +108,8 @@ def edit(
             "never negative: expected one of values in {-1, 1}, normal_tanh say"
         )
     count = model.modalities[attributes].shape[0]
-    unknown = [number for number in changes if not 0 <= number < count]
+    numbers = [n for n in changes if isinstance(n, int | np.integer) and not isinstance(n, bool)]
+    unknown = [n for n in changes if n not in numbers or not 0 <= n < count]
     if unknown:
         raise ValueError(f"changes names attributes {unknown}: the model has 0 to {count - 1}")
     images = jnp.asarray(images)

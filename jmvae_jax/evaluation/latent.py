@@ -62,12 +62,16 @@ def interpolate(
       modality -> `[num_steps, B, *shape]`.
 
     Raises:
-      ValueError: as `posterior_mean`, other names in `second`, or `num_steps` below 2.
+      ValueError: as `posterior_mean`, other names or another number of rows in `second`, or
+        `num_steps` below 2.
     """
     check_targets("targets", targets, model)
     ends = [check_given(model, end) for end in (first, second)]
     if set(ends[0]) != set(ends[1]):
         raise ValueError(f"second has {sorted(ends[1])}: expected {sorted(ends[0])}, as first")
+    rows = [next(iter(end.values())).shape[0] for end in ends]
+    if rows[0] != rows[1]:
+        raise ValueError(f"second has {rows[1]} rows: expected {rows[0]}, as first")
     if num_steps < 2:
         raise ValueError(f"num_steps={num_steps}: expected at least 2")
     found = _interpolate(

@@ -20,7 +20,7 @@ def sharpness(images: np.ndarray) -> np.ndarray:
       `float64[N]`.
 
     Raises:
-      ValueError: another shape.
+      ValueError: another shape, or integers.
 
     Example:
       >>> import numpy as np
@@ -30,6 +30,8 @@ def sharpness(images: np.ndarray) -> np.ndarray:
     """
     from scipy import ndimage  # slow to import
 
+    if not np.issubdtype(np.asarray(images).dtype, np.floating):
+        raise ValueError(f"images are {np.asarray(images).dtype}: expected floats in [0, 1]")
     images = np.asarray(images, np.float64)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or min(images.shape[1:3]) < 3:
         raise ValueError(f"images have shape {images.shape}: expected [N, H, W, 1 or 3]")

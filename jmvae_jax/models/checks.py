@@ -12,7 +12,8 @@ from jmvae_jax.distributions import Family
 from jmvae_jax.types import Array, Batch, Mask
 
 if TYPE_CHECKING:
-    from jmvae_jax.models.base import Modality, MultimodalModel
+    from jmvae_jax.models.base import MultimodalModel
+    from jmvae_jax.models.modality import Modality
 
 
 def check_names(argument: str, names: Collection[str], modalities: Collection[str]) -> None:

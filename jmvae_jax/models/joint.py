@@ -6,7 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jmvae_jax.models.base import Modality, call_network, fresh
+from jmvae_jax.models.base import call_network, fresh
+from jmvae_jax.models.modality import Modality
 from jmvae_jax.types import Array
 
 

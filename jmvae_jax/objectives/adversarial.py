@@ -23,6 +23,7 @@ from flax import struct
 from jmvae_jax import distributions
 from jmvae_jax.distributions import Distribution
 from jmvae_jax.models.base import MultimodalModel, call_method
+from jmvae_jax.models.checks import check_names
 from jmvae_jax.types import Array, Batch, Key, Variables
 
 LATENTS = ("prior", "uniform")
@@ -104,12 +105,7 @@ class Adversary:
         """Raises ValueError if the model does not generate the image, or lacks a condition."""
         if self.image not in model.generated:
             raise ValueError(f"image={self.image!r}: the model generates {list(model.generated)}")
-        lacking = [name for name in self.conditions if name not in model.modalities]
-        if lacking:
-            raise ValueError(
-                f"conditions names {lacking}, which the model lacks: it has "
-                f"{list(model.modalities)}"
-            )
+        check_names("conditions", self.conditions, model.modalities)
 
     def _beside(self, batch: Batch) -> tuple[Array, ...]:
         """The conditions as the discriminator's further arguments: one, or none."""

@@ -56,7 +56,7 @@ def test_threads_read_at_once(data_dir):
     assert not wrong
 
 
-@pytest.mark.parametrize("rows", [[10_000], [-1], [], 3, [[1]]])
+@pytest.mark.parametrize("rows", [[10_000], [-1], [], 3, [[1]], [True, False], [1.0], ["a"]])
 def test_a_row_that_is_not_there_is_named(rows, data_dir):
     stored = data.StoredRows("mnist", "test", data_dir=data_dir)
     with pytest.raises(IndexError, match="expected a list of numbers from 0 to 9999"):

@@ -173,3 +173,15 @@ def test_attributes_are_the_stored_numbers():
     found = as_floats(keys, jnp.array([[-1, 1], [1, 1]], jnp.int8))
     assert found.dtype == jnp.float32
     np.testing.assert_array_equal(found, [[-1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("transform", [binarize, unit_interval, standardize(0.0, 1.0)])
+def test_pixels_that_are_not_as_they_are_stored_are_refused(transform):
+    keys = jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(ValueError, match="pixels are float32: expected uint8"):
+        transform(keys, jnp.full((2, 4, 4, 1), 0.5))
+
+
+def test_a_deviation_of_zero_is_refused():
+    with pytest.raises(ValueError, match="deviation: expected values above 0, the least is 0"):
+        standardize(np.zeros(3), np.array([1.0, 0.0, 1.0]))

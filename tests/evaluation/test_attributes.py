@@ -77,6 +77,28 @@ def test_the_standard_error_is_that_of_a_bootstrap():
     np.testing.assert_allclose(found, np.std(means), rtol=0.1)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_the_standard_error_of_a_rare_attribute_is_not_too_small(share):
+    """Against the spread over many sets of 200 examples, 8 of 10 of them right."""
+    rng, found, means = np.random.default_rng(0), [], []
+    for _ in range(600):
+        wanted = np.where(rng.random((200, 1)) < share, 1.0, -1.0)
+        scores = np.where(rng.random((200, 1)) < 0.8, wanted, -wanted)
+        error = balanced_accuracy_stderr(wanted, scores)
+        if error is not None:
+            found.append(error)
+            means.append(np.mean(shares(wanted[:, 0] > 0, wanted[:, 0] == scores[:, 0])))
+    assert 0.8 < np.sqrt(np.mean(np.square(found))) / np.std(means) < 1.4
+    assert min(found) > 0
+
+
+def test_one_example_of_a_side_is_as_unsure_as_can_be():
+    wanted = np.array([[1.0]] + [[-1.0]] * 99)
+    for first in (1.0, -1.0):  # right or wrong
+        scores = np.array([[first]] + [[-1.0]] * 99)
+        np.testing.assert_allclose(balanced_accuracy_stderr(wanted, scores), 0.25, rtol=0.02)
+
+
 @pytest.mark.parametrize(
     ("wanted", "scores", "words"),
     [
@@ -106,6 +128,11 @@ def test_the_laplacian_of_waves_is_known():
     expected = (255 * 0.4 * factor) ** 2 / 2
     np.testing.assert_allclose(sharpness(image[None]), [expected], rtol=1e-6)
     np.testing.assert_allclose(sharpness(image[None, ..., :1]), [expected], rtol=1e-6)
+
+
+def test_sharpness_is_of_values_in_the_unit_interval():
+    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]"):
+        sharpness(np.zeros((1, 4, 4, 3), np.uint8))
 
 
 def test_blur_takes_sharpness_away_and_the_edge_does_not_count():
@@ -164,6 +191,9 @@ def test_what_cannot_be_edited_is_named():
     images = jnp.zeros((1, 2, 1, 1))
     with pytest.raises(ValueError, match=r"changes names attributes \[2\]: the model has 0 to 1"):
         edit(MIRROR, {}, images, {2: 1.0}, **KINDS)
+    for number in ("Smiling", 0.0, True):
+        with pytest.raises(ValueError, match=rf"changes names attributes \[{number!r}\]"):
+            edit(MIRROR, {}, images, {number: 1.0}, **KINDS)
     yes_or_no = dataclasses.replace(MIRROR.modalities["attributes"], likelihood="bernoulli")
     model = MIRROR.clone(modalities={**MIRROR.modalities, "attributes": yes_or_no})
     with pytest.raises(ValueError, match="has the likelihood bernoulli, whose means are never"):

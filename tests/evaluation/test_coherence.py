@@ -157,6 +157,11 @@ def test_nothing_cannot_be_judged(key):
         judge_images(reads_largest, np.zeros((0, 1, CLASSES, 1)))
     with pytest.raises(ValueError, match="classes: 0 of them"):
         judge_from_labels(SURE, {}, key, reads_largest, [], **NAMES)
+    for classes in ([0, CLASSES], [-1, 0]):
+        with pytest.raises(ValueError, match=f"classes: expected numbers from 0 to {CLASSES - 1}"):
+            judge_from_labels(SURE, {}, jax.random.key(1), reads_largest, classes, **NAMES)
+    with pytest.raises(ValueError, match="judge: logits of 1 of 2 images are not finite"):
+        judge_images(reads_largest, np.full((2, 1, CLASSES, 1), [[[[np.nan]]], [[[1.0]]]]))
     with pytest.raises(ValueError, match="num_samples: 0 of them"):
         judge_from_prior(SURE, {}, key, reads_largest, 0, **NAMES)
     with pytest.raises(ValueError, match="resamples: 1 of them, expected at least 2"):
@@ -239,3 +244,8 @@ def test_the_bootstrap_error_is_that_of_repeats():
 def test_features_that_cannot_be_compared_are_refused(shapes, words):
     with pytest.raises(ValueError, match=words):
         frechet_distance(*(np.zeros(shape) for shape in shapes))
+
+
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="features: a value is not finite"):
+        frechet_distance(np.zeros((5, 1)), np.full((5, 1), np.nan))

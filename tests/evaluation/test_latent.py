@@ -52,6 +52,9 @@ def test_what_cannot_be_interpolated_is_refused(variables):
     image, label = ({name: batch[name]} for name in ("image", "label"))
     with pytest.raises(ValueError, match=r"second has \['label'\]: expected \['image'\]"):
         interpolate(MODEL, variables, image, label, targets=("image",), num_steps=3)
+    one = {"image": image["image"][:1]}
+    with pytest.raises(ValueError, match="second has 1 rows: expected 5, as first"):
+        interpolate(MODEL, variables, image, one, targets=("image",), num_steps=3)
     with pytest.raises(ValueError, match="num_steps=1: expected at least 2"):
         interpolate(MODEL, variables, image, image, targets=("image",), num_steps=1)
     with pytest.raises(ValueError, match="given is empty"):

@@ -102,6 +102,14 @@ def test_shrinking_takes_averages():
     assert found[2:-2, 2:-2].max() <= 135
 
 
+def test_what_is_outside_the_square_has_no_share_in_it():
+    board = np.full((40, 40, 3), 255, np.uint8)
+    board[10:30, 10:30] = 128
+    picture = Image.fromarray(board)
+    found = portraits.cropped(picture, portraits.choose_crop(picture, "10,10,20"), 8)
+    assert np.unique(found).tolist() == [128]
+
+
 @pytest.mark.parametrize("crop", ["middle", "1,2", "1,2,x", "0,0,31", "-1,0,5", "0,0,0", "29,0,2"])
 def test_a_bad_crop_is_named(crop):
     with pytest.raises(ValueError, match="crop='"):

@@ -393,6 +393,15 @@ def test_a_family_for_an_encoder_that_is_not_there_is_refused(inference, key):
         model.init(key, zoo.batch_of(model))
 
 
+def test_statistics_that_would_never_change_are_refused(key):
+    """`Sequential` has no argument `train` to pass on."""
+    hidden = nn.Sequential([jm.MLP((4, 4), norm="batch")])
+    modalities = {name: jm.Modality((2,), "normal", hidden, hidden, hidden) for name in "ab"}
+    model = jm.JMVAE(latent_dim=2, modalities=modalities, trunk=zoo.BODY)
+    with pytest.raises(ValueError, match="Sequential has batch statistics, and its __call__ no"):
+        model.init(key, {name: jnp.ones((4, 2)) for name in "ab"})
+
+
 def test_an_unknown_product_is_refused_at_init(key):
     with pytest.raises(ValueError, match="product='twice'"):
         KL.clone(product="twice").init(key, zoo.batch_of(KL))

@@ -171,6 +171,7 @@ def test_bad_options_are_named(options, words):
     [
         ("jmvae_kl_2", {"conditions": ("sound",)}, r"conditions names \['sound'\].* it has"),
         ("vae", {"conditions": ("label",)}, r"conditions names \['label'\]"),
+        ("jmvae_kl_2", {"conditions": "label"}, r"conditions='label' is a string"),
     ],
 )
 def test_an_adversary_that_does_not_fit_is_refused(name, options, words):
