@@ -48,11 +48,19 @@ def load_statistics(config: ConfigDict) -> Statistics:
     return found
 
 
-def check_dataset(config: ConfigDict, trained_on: Statistics) -> None:
-    """Raises ValueError where the data set is another than the one that a run was trained on."""
+def check_dataset(
+    config: ConfigDict, trained_on: Statistics, now: Statistics | None = None
+) -> None:
+    """Raises ValueError where the data set is another than the one that a run was trained on.
+
+    Args:
+      config: of the run, or of what goes on with it.
+      trained_on: what the run keeps of its data set, see `load_statistics`.
+      now: that of the data set that is there, where it is known already.
+    """
     if "dataset" not in trained_on:
         return
-    found = _name_with_key(config)
+    found = _name_with_key(config) if now is None else str(now.get("dataset"))
     if found != str(trained_on["dataset"]):
         raise ValueError(
             f"data.manual_dir={config.data.manual_dir!r} holds {found}, and the run was trained on "

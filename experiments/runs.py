@@ -167,7 +167,7 @@ def begin(folder: pathlib.Path, config: ConfigDict, statistics: Statistics, step
     """
     if not parallel.is_first():
         return metrics.NoLog()
-    inputs.check_dataset(config, workdir.read_statistics(folder))
+    inputs.check_dataset(config, workdir.read_statistics(folder), statistics)
     if statistics:
         workdir.write_arrays(folder / workdir.STATISTICS_FILE, statistics)
     workdir.write_config(folder, config)

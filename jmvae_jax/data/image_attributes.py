@@ -7,7 +7,9 @@ and 1. Without that column an image's split follows from its name: 80 per cent t
 validation, 10 test, and adding an image moves no other.
 
 The data set's name ends in the first digits of the CSV file's SHA-256: other attributes, another
-data set. Images of any size become the square in their middle, turned as their EXIF data say.
+data set. What is prepared is used as it is: other images beside the same CSV file are not noticed,
+and want a `data_dir` of their own. Images of any size become the square in their middle, turned as
+their EXIF data say.
 """
 
 import hashlib

@@ -1,10 +1,12 @@
 import json
+import os
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
-from experiments import runs, workdir
+from experiments import inputs, runs, workdir
 from experiments.configs import mnist, synthetic_faces
 
 
@@ -150,6 +152,30 @@ def test_two_locks_of_a_folder_are_apart(tmp_path):
         again = workdir.locked(tmp_path, "workdir", ".other")
         with pytest.raises(BlockingIOError, match="is in use by another process"), again:
             pass
+
+
+def test_data_that_a_run_was_not_trained_on_are_refused(tmp_path):
+    """The columns of a CSV file change places: all names are as before."""
+    manual, config = tmp_path / "manual", synthetic_faces.get_config("jmvae_kl,smoke")
+    manual.mkdir()
+    config.data.update({"dataset": "image_attributes/64", "data_dir": os.fspath(tmp_path)})
+    config.data.manual_dir = os.fspath(manual)
+
+    def write(columns):
+        rows = [f"{number}.png,train,-1,1" for number in range(2)]
+        (manual / "attributes.csv").write_text("\n".join([f"file,split,{columns}", *rows]))
+
+    for number in range(2):
+        Image.new("RGB", (64, 64), (100 * number,) * 3).save(manual / f"{number}.png")
+    write("Smiling,Male")
+    statistics = inputs.load_statistics(config)
+    inputs.check_dataset(config, statistics)
+    inputs.check_dataset(config, {})  # a run of MNIST keeps nothing of it
+    write("Male,Smiling")
+    with pytest.raises(
+        ValueError, match=r"data\.manual_dir=.*manual' holds image_attr.*trained on"
+    ):
+        inputs.check_dataset(config, statistics)
 
 
 def test_a_run_does_not_go_on_over_other_data_of_the_same_name(tmp_path):
