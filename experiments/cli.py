@@ -117,7 +117,9 @@ def _unknown_key(argv: Sequence[str]) -> str:
     words = ["--" + word.lstrip("-") if word.startswith("-") else word for word in argv]
     known = list(flatten_dict(_default_config(words).to_dict(), sep="."))
     given = (word.removeprefix(_CONFIG_KEY) for word in words if word.startswith(_CONFIG_KEY))
-    unknown = next(key for key in (w.partition("=")[0] for w in given) if key not in known)
+    unknown = next((k for k in (w.partition("=")[0] for w in given) if k not in known), None)
+    if unknown is None:  # --noconfig.KEY
+        return "a key of the configuration is not known: write --config.KEY=VALUE"
     leaves = {key.rpartition(".")[2]: key for key in known}
     near = difflib.get_close_matches(unknown.rpartition(".")[2], leaves, 1, 0.6)
     nearest = leaves[near[0]] if near else difflib.get_close_matches(unknown, known, 1, 0.0)[0]

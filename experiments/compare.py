@@ -16,9 +16,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from experiments import cli, scores, wording, workdir
+from jmvae_jax.training.checkpoints import Checkpoints
 
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of two evaluated runs.", required=True)
 _OUT = flags.DEFINE_string("out", None, "File of the differences, .json; none is written.")
+
+
+def evaluation(folder: str) -> workdir.Evaluation:
+    """Of a run as it is; ValueError where it has been trained on since."""
+    found = workdir.read_evaluation(folder)
+    steps = Checkpoints(workdir.checkpoints_path(folder)).steps()
+    if steps and steps[-1] != found.results["step"]:
+        raise ValueError(
+            f"workdirs: {folder!r} was evaluated at step {found.results['step']:,}, and is at step "
+            f"{steps[-1]:,}: evaluate it again"
+        )
+    return found
 
 
 def main() -> None:
@@ -27,7 +40,7 @@ def main() -> None:
         raise ValueError(f"workdirs names {len(folders)} folders: expected two")
     if _OUT.value is not None:
         workdir.check_writable(pathlib.Path(_OUT.value).parent, "out")
-    found = scores.compared(*map(workdir.read_evaluation, folders))
+    found = scores.compared(*map(evaluation, folders))
     print(f"{folders[0]} less {folders[1]}, {found[0]['num_examples']:,} examples, nats\n")
     print(wording.differences(found))
     if _OUT.value is not None:

@@ -49,6 +49,8 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
     if wanted > available:
         raise ValueError(f"num_examples={wanted}: the split {_SPLIT.value!r} has {available}")
+    if wanted < 2:
+        raise ValueError(f"split={_SPLIT.value!r} has one example: expected 2, for their deviation")
     stored = {name: values[:wanted] for name, values in stored.items()}
     judge, prior = None, None
     if _COHERENCE.value:
@@ -61,7 +63,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     predicted = scores.predicted_labels(run, stored)
     results = {
         "variant": run.config.variant,
-        "dataset": run.config.data.dataset,
+        "dataset": str(run.statistics.get("dataset", run.config.data.dataset)),
         "split": _SPLIT.value,
         "step": int(run.state.step),
         "num_samples": _NUM_SAMPLES.value,
@@ -83,10 +85,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
         results["coherence"] = coherence(run, judge, every, predicted, *numbers, prior)
     results["seconds"] = round(time.perf_counter() - started, 1)
     if parallel.is_first():
-        # Results stand beside their own values, or are not there.
-        (folder / workdir.RESULTS_FILE).unlink(missing_ok=True)
-        workdir.write_arrays(folder / workdir.VALUES_FILE, values)
-        workdir.write_json(folder / workdir.RESULTS_FILE, results)
+        workdir.write_evaluation(folder, results, values)
     return results
 
 
@@ -100,6 +99,9 @@ def judge_of(run: build.Run) -> TrainedJudge:
 
 def main() -> None:
     processes.join()
+    for name in ("num_proposals", "num_images"):
+        if flags.FLAGS[name].present and not _COHERENCE.value:
+            raise ValueError(f"{name}: it is of --coherence, which is not asked for")
     folder = pathlib.Path(_WORKDIR.value)
     run = build.load_run(folder).spread()
     # Of two evaluations at a time, the results of one might stand beside the values of the other.

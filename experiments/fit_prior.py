@@ -63,7 +63,8 @@ def main() -> None:
     )
     arrays = evaluation.mixture_arrays(prior)
     path = folder / workdir.PRIOR_FILE
-    workdir.write_arrays(path, {**arrays, "step": np.array(int(run.state.step))})
+    with workdir.locked(folder, "workdir", ".prior.lock"):
+        workdir.write_arrays(path, {**arrays, "step": np.array(int(run.state.step))})
     print(
         f"fitted {_NUM_COMPONENTS.value} Gaussians to {len(z):,} draws in "
         f"{time.perf_counter() - started:.0f} s\nwrote {path}"

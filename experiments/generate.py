@@ -55,7 +55,8 @@ def source(given: Sequence[str]) -> str:
     """Where z comes from, in words."""
     if not given:
         return "the prior p(z)" if _PRIOR.value == "normal" else "the fitted prior"
-    resampled = f", one of {_NUM_PROPOSALS.value}" if _NUM_PROPOSALS.value > 1 else ""
+    number, weighting = _NUM_PROPOSALS.value, _WEIGHTING.value
+    resampled = f", one of {number} by its {weighting}" if number > 1 else ""
     return f"q(z | {', '.join(given)}){resampled}"
 
 
@@ -77,6 +78,11 @@ def main() -> None:
     if given and not pictures.is_one_label(run.model, given):
         inputs.check_dataset(run.config, run.statistics)
         stored = inputs.load_split(run.config, _SPLIT.value)
+        available = len(stored["index"])
+        if flags.FLAGS["num_examples"].present and _NUM_EXAMPLES.value > available:
+            raise ValueError(
+                f"num_examples={_NUM_EXAMPLES.value}: the split {_SPLIT.value!r} has {available}"
+            )
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)
     key = jax.random.key(_SEED.value)

@@ -32,7 +32,7 @@ def load_statistics(config: ConfigDict) -> Statistics:
     """What the configuration's run keeps of its data set, by name.
 
     The mean and deviation of each modality that is standardised, the names of attributes, and the
-    data set with the key that a file of one's own has.
+    data set, where it has configurations, with the key that a file of one's own has.
     """
     found: dict[str, np.ndarray] = {}
     for name, entry in config.modalities.items():
@@ -44,8 +44,8 @@ def load_statistics(config: ConfigDict) -> Statistics:
         found |= {
             key: np.array(described[key]) for key in ("attributes", "visible") if key in described
         }
-        found["dataset"] = np.array(_name_with_key(config))
-    return found
+    name = _name_with_key(config)
+    return {**found, "dataset": np.array(name)} if "/" in name else found
 
 
 def check_dataset(
@@ -70,7 +70,8 @@ def check_dataset(
 
 def _name_with_key(config: ConfigDict) -> str:
     builder = data.prepare(config.data.dataset, **places(config))
-    return f"{builder.name}/{builder.builder_config.name}"
+    config_name = builder.builder_config and builder.builder_config.name
+    return f"{builder.name}/{config_name}" if config_name else str(builder.name)
 
 
 def load_split(config: ConfigDict, split: str) -> dict[str, np.ndarray]:

@@ -73,7 +73,8 @@ def markdown(table: Mapping[str, Any]) -> str:
         kept = [line for line in lines if any(line[1:])]
         if kept:
             parts += [f"## {title}", _grid(["row", *some], kept)]
-    parts += _label_part(rows) if kind.condition == "label" else _attributes_part(rows)
+    judged = _label_part if kind.condition == "label" else _attributes_part
+    parts += judged(rows, table["epochs"])
     parts += _difference_part(kind, table)
     if table["failed"]:
         lines = [[name, words] for name, words in table["failed"].items()]
@@ -81,17 +82,21 @@ def markdown(table: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _minutes(row: Mapping[str, Any]) -> str:
-    return "{training}, {evaluation}".format(**row["minutes"])
+def _costs(row: Mapping[str, Any], epochs: int) -> list[str]:
+    """Cells of `COSTS`; rows of older tables have all the `epochs` of the table."""
+    return [str(row.get("epochs", epochs)), "{training}, {evaluation}".format(**row["minutes"])]
 
 
-def _label_part(rows: Mapping[str, Any]) -> list[str]:
+COSTS = ("epochs", "minutes (training, evaluation)")
+
+
+def _label_part(rows: Mapping[str, Any], epochs: int) -> list[str]:
     """What a judge of classes sees."""
     judged = {name for row in rows.values() for name in row["coherence"]}
     some = [c for c, name in SHARES.items() if "resampled" not in name or name in judged]
     head = [*some, "Fréchet, labels", "Fréchet, prior"]
     lines = [
-        [name, *_coherence_cells(row["coherence"], some), _minutes(row)]
+        [name, *_coherence_cells(row["coherence"], some), *_costs(row, epochs)]
         for name, row in rows.items()
     ]
     resampled = (
@@ -108,12 +113,12 @@ def _label_part(rows: Mapping[str, Any]) -> list[str]:
         "label. "
         "Fréchet: distance to the test images in its features, of images from the test labels and "
         "from the prior; no FID.",
-        _grid(["row", *head, "minutes (training, evaluation)"], lines),
+        _grid(["row", *head, *COSTS], lines),
         *_mean_part(rows),
     ]
 
 
-def _attributes_part(rows: Mapping[str, Any]) -> list[str]:
+def _attributes_part(rows: Mapping[str, Any], epochs: int) -> list[str]:
     """What a judge of attributes sees."""
     head = ["image→w", "w→image", "w→image, mean", "precision, image→w"]
     first = [[name, *_attribute_cells(row)] for name, row in rows.items()]
@@ -126,7 +131,7 @@ def _attributes_part(rows: Mapping[str, Any]) -> list[str]:
                 for measure, digits in (("sharpness", 0), ("frechet_distance", 0))
                 for kind in sets
             ),
-            _minutes(row),
+            *_costs(row, epochs),
         ]
         for name, row in rows.items()
     ]
@@ -152,7 +157,7 @@ def _attributes_part(rows: Mapping[str, Any]) -> list[str]:
                 "sharpness, prior",
                 "Fréchet, attributes",
                 "Fréchet, prior",
-                "minutes (training, evaluation)",
+                *COSTS,
             ],
             second,
         ),

@@ -1,5 +1,6 @@
 """From a configuration to numbers that are checked, learning rates and optimisers."""
 
+import math
 from typing import Any, NamedTuple
 
 import optax
@@ -31,8 +32,17 @@ def check_config(config: ConfigDict) -> None:
             name = f"{group}_learning_rate"
             rates[f"adversary.{name}"] = config.adversary[name]
     for name, rate in rates.items():
-        if not rate > 0:
-            raise ValueError(f"{name}={rate}: expected more than 0")
+        if not 0 < rate < math.inf:
+            raise ValueError(f"{name}={rate}: expected more than 0, and finite")
+    for name in ("adam_b1", "adam_b2"):
+        if not 0 <= train[name] < 1:
+            raise ValueError(f"train.{name}={train[name]}: expected [0, 1)")
+    if not train.adam_eps > 0:
+        raise ValueError(f"train.adam_eps={train.adam_eps}: expected more than 0")
+    if not config.objective.get("alpha", 0.0) >= 0:
+        raise ValueError(f"objective.alpha={config.objective.alpha}: expected at least 0")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed={config.seed}: expected 0 to 2**32 - 1")
     if not 0 <= train.average_decay < 1:
         raise ValueError(f"train.average_decay={train.average_decay}: expected [0, 1)")
     if train.average_decay and config.model.get("norm") == "batch":

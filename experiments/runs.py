@@ -110,6 +110,11 @@ def train(
     validation = Validation(config, experiment, devices)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
     state = first_state(config, experiment, checkpoints, begin_with)
+    if profile is not None and not state.step <= profile[0] < plan.num_steps:
+        raise ValueError(
+            f"profile_steps={profile[0]},{profile[1]}: the run goes from step {state.step} to "
+            f"{plan.num_steps}"
+        )
     tally = experiment.start_tally(state, shown)
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
     with inputs.open_feed(config, rows, plan, order_key, devices) as feed:

@@ -119,6 +119,7 @@ def entry(
     return {
         "variant": row.variant,
         "overrides": dict(row.overrides),
+        "epochs": workdir.read_config(folder).train.epochs,
         "step": results["step"],
         "minutes": {
             "training": round(training_minutes(folder), 1),

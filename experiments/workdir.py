@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all; ValueError where a number is not finite."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
@@ -103,6 +104,26 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     with temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is savez's own option
     os.replace(temporary, path)
+
+
+def write_evaluation(
+    folder: pathlib.Path, results: Mapping[str, Any], values: Mapping[str, np.ndarray]
+) -> None:
+    """Results stand beside their own values, or are not there; older ones stay until both can.
+
+    Raises:
+      ValueError: a number is not finite; OSError: the folder cannot be written.
+    """
+    new = {name: folder / f"{name}.new" for name in (RESULTS_FILE, VALUES_FILE)}
+    try:
+        write_json(new[RESULTS_FILE], results)
+        write_arrays(new[VALUES_FILE], values)
+        (folder / RESULTS_FILE).unlink(missing_ok=True)
+        for name in (VALUES_FILE, RESULTS_FILE):
+            os.replace(new[name], folder / name)
+    finally:
+        for path in new.values():
+            path.unlink(missing_ok=True)
 
 
 class Evaluation(NamedTuple):
@@ -125,18 +146,27 @@ def read_evaluation(workdir: str | os.PathLike[str]) -> Evaluation:
             raise FileNotFoundError(
                 f"{os.fspath(workdir)!r} has no {name}: run experiments/evaluate.py on it first"
             )
-    results = json.loads((folder / RESULTS_FILE).read_text())
-    with np.load(folder / VALUES_FILE, allow_pickle=False) as arrays:
-        return Evaluation(read_config(folder), results, dict(arrays))
+    path = folder / RESULTS_FILE
+    try:
+        results = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): evaluate again") from error
+    return Evaluation(read_config(folder), results, _read_arrays(folder / VALUES_FILE))
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote; ValueError where the file is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read ({error}): make it again") from error
 
 
 def read_statistics(workdir: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """What a run keeps of its data set: name -> array; {} for one that keeps nothing."""
     path = pathlib.Path(workdir) / STATISTICS_FILE
-    if not path.exists():
-        return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return _read_arrays(path) if path.exists() else {}
 
 
 def read_prior(workdir: str | os.PathLike[str], step: int) -> dict[str, np.ndarray] | None:
@@ -152,8 +182,7 @@ def read_prior(workdir: str | os.PathLike[str], step: int) -> dict[str, np.ndarr
     path = pathlib.Path(workdir) / PRIOR_FILE
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        found = dict(arrays)
+    found = _read_arrays(path)
     fitted = int(found.pop("step"))
     if fitted != step:
         raise ValueError(
@@ -199,9 +228,12 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for every key that differs and is not harmless."""
     before, after = _flat(old), _flat(new)
     harmless = set(HARMLESS)
+    batch_norm = "batch" in (old.model.get("norm"), new.model.get("norm"))
+    if batch_norm and max(old.train.accumulate, new.train.accumulate) > 1:
+        harmless.remove("train.num_devices")  # which rows a part has, whose statistics count
     if _planned(old) == _planned(new):
         harmless |= {"train.epochs", "train.warmup_fraction"}
-    if "batch" not in (old.model.get("norm"), new.model.get("norm")):
+    if not batch_norm:
         harmless.add("train.accumulate")
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"

@@ -83,10 +83,12 @@ class Checkpoints:
                 f"checkpoint {step} could not be written to {self.directory}: {error}. The earlier "
                 f"ones are as they were (steps {self.steps()})"
             ) from error
+        if parallel.is_first():
+            self._remove_old(step)
         parallel.meet("after a checkpoint")
 
     def _finish(self, unfinished: pathlib.Path, step: int, tree: Any) -> None:
-        """Writes the manifest, gives the checkpoint its name, and removes the oldest."""
+        """Writes the manifest and gives the checkpoint its name."""
         manifest = {
             "step": step,
             "arrays": _arrays(tree),
@@ -100,9 +102,18 @@ class Checkpoints:
             shutil.rmtree(final)
         os.rename(unfinished, final)
         _sync(self.directory)
+
+    def _remove_old(self, step: int) -> None:
+        """All but the newest `keep`; what cannot be removed is told, and tried again next time."""
         # Later ones are damaged ones that were passed over: they count for nothing.
         for old in [other for other in self.steps() if other <= step][: -self.keep]:
-            shutil.rmtree(self.directory / str(old))
+            try:
+                shutil.rmtree(self.directory / str(old))
+            except OSError as error:
+                warnings.warn(
+                    f"the old checkpoint {self.directory / str(old)} cannot be removed ({error})",
+                    stacklevel=3,
+                )
 
     def restore(self, target: Any) -> tuple[int, Any] | None:
         """The newest whole checkpoint.
@@ -135,11 +146,15 @@ class Checkpoints:
             damage = self._damage(step)
             if damage is None:
                 return step
+            if not (self.directory / str(step)).exists():
+                continue  # who trains has removed it meanwhile
             warnings.warn(
                 f"checkpoint {self.directory / str(step)} is damaged ({damage}): trying the one "
                 "before",
                 stacklevel=3,
             )
+        if steps != self.steps():  # who trains has written others meanwhile
+            return self._newest_whole()
         return _NONE_WHOLE if steps else _NONE
 
     def _read(self, step: int, target: Any) -> Any:
@@ -168,7 +183,10 @@ class Checkpoints:
             expected, _ = manifest["sha256"], manifest["arrays"]
         except (OSError, ValueError, KeyError) as error:
             return f"its {_MANIFEST} cannot be read: {error}"
-        found = _sums(folder / "state")
+        try:
+            found = _sums(folder / "state")
+        except OSError as error:
+            return f"its files cannot be read: {error}"
         missing = sorted(set(expected) - set(found))
         if missing:
             return f"{missing[0]} is missing"

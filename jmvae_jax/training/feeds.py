@@ -69,7 +69,10 @@ class Resident:
 def _give_way() -> None:
     """Lets a reader work where a CPU device is idle; on Linux priorities belong to threads."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        thread = threading.get_native_id()
+        # Never up: that is not ours to do where the whole process gives way already.
+        priority = max(10, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, priority)
 
 
 class Stream:

@@ -57,7 +57,7 @@ def learning_rate(
         raise ValueError(f"schedule_warmup_fraction={warmup_fraction}: expected a share in [0, 1)")
     if name == "constant":
         return optax.constant_schedule(peak)
-    if name == "cosine":
+    if name == "cosine" or (name == "warmup_cosine" and warmup_fraction == 0):
         return optax.cosine_decay_schedule(peak, num_steps)
     if name == "warmup_cosine":
         # Optax wants a step of each, the rise and the fall.

@@ -9,7 +9,7 @@ from scipy import stats
 from experiments import scores, workdir
 from experiments.configs import mnist
 
-HEAD = {"dataset": "mnist", "split": "test", "num_samples": 10}
+HEAD = {"dataset": "mnist", "split": "test", "step": 10, "num_samples": 10}
 
 
 def evaluation(count, seed, variant="jmvae_kl", **changes):
@@ -95,6 +95,10 @@ def test_the_command_prints_and_keeps_the_differences(command, tmp_path):
     assert "  ".join(["log p(image)", *numbers]).split() in [
         line.split() for line in made.stdout.splitlines()
     ]
+    (folders[1] / "checkpoints" / "100").mkdir(parents=True)
+    stale = command("compare", f"--workdirs={folders[0]},{folders[1]}")
+    assert stale.returncode == 1
+    assert "and is at step 100: evaluate it again" in " ".join(stale.stderr.split())
     (folders[1] / workdir.VALUES_FILE).unlink()
     refused = command("compare", f"--workdirs={folders[0]},{folders[1]}")
     assert refused.returncode == 1

@@ -209,7 +209,7 @@ def test_the_markdown_says_ours_the_papers_and_how_sure(tmp_path):
     assert r"log p(x\|w) multiple" in text
     assert "| jmvae_kl_1 | -2.00 ± 0.10 |" in text
     assert "| cmma | train.py: exit status 1: disk full |" in text
-    assert "| jmvae_kl_0.1 | 0.5000 ± 0.0100 |  |  | 3.00 ± 0.20 |  | 2.5, 1.5 |" in text
+    assert "| jmvae_kl_0.1 | 0.5000 ± 0.0100 |  |  | 3.00 ± 0.20 |  | 50 | 2.5, 1.5 |" in text
     assert "no measure; right of ten: jmvae_kl_0.1 7, jmvae_kl_1 7." in text
     for part in ("## The image", "## Coherence", "## Differences to jmvae_kl_0.1"):
         table_lines = text.partition(part)[2].split("##")[0].strip().splitlines()
@@ -260,8 +260,8 @@ def test_the_markdown_of_faces_says_what_is_drawn_and_of_what_density(tmp_path):
     assert "in brackets" not in text
     assert "| jmvae_kl | 0.8750 ± 0.0025 | 0.8750 ± 0.0025 | 0.9000 ± 0.0025 | 0.8000 |" in text
     assert "| cvae_gan |  | 0.8750 ± 0.0025 | 0.9000 ± 0.0025 |  |" in text
-    assert "| jmvae_kl | 120 ± 4 | 120 ± 4 | 7 ± 4 | 7 ± 4 | 0.4, 1.0 |" in text
-    assert "| cvae_gan | 120 ± 4 |  | 7 ± 4 |  | 0.4, 1.0 |" in text
+    assert "| jmvae_kl | 120 ± 4 | 120 ± 4 | 7 ± 4 | 7 ± 4 | 5 | 0.4, 1.0 |" in text
+    assert "| cvae_gan | 120 ± 4 |  | 7 ± 4 |  | 5 | 0.4, 1.0 |" in text
     assert "that of real test images is 2800" in text
 
 

@@ -50,6 +50,40 @@ def test_a_run_may_go_on_with_other_devices(config, key, value):
     assert workdir.differences(config, other) == []
 
 
+def test_the_rows_of_parts_matter_to_batch_norm():
+    """Which rows a part has depends on the number of devices."""
+    for accumulate, expected in ((1, []), (2, ["train.num_devices: None -> 2"])):
+        config, other = (synthetic_faces.get_config("jmvae_kl") for _ in range(2))
+        config.train.accumulate = other.train.accumulate = accumulate
+        other.train.num_devices = 2
+        assert workdir.differences(config, other) == expected
+
+
+def test_an_evaluation_that_cannot_be_written_leaves_the_one_before(tmp_path, config):
+    workdir.write_config(tmp_path, config)
+    values = {"log p(image)": np.arange(3.0)}
+    workdir.write_evaluation(tmp_path, {"step": 1}, values)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        workdir.write_evaluation(tmp_path, {"step": float("nan")}, {"log p(image)": np.ones(1)})
+    found = workdir.read_evaluation(tmp_path)
+    assert found.results == {"step": 1}
+    np.testing.assert_array_equal(found.values["log p(image)"], values["log p(image)"])
+    workdir.write_evaluation(tmp_path, {"step": 2}, values)
+    assert workdir.read_evaluation(tmp_path).results == {"step": 2}
+    names = {workdir.CONFIG_FILE, workdir.RESULTS_FILE, workdir.VALUES_FILE}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("name", [workdir.RESULTS_FILE, workdir.VALUES_FILE])
+def test_a_damaged_evaluation_is_named(tmp_path, config, name):
+    workdir.write_config(tmp_path, config)
+    workdir.write_evaluation(tmp_path, {"step": 1}, {"log p(image)": np.arange(3.0)})
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"{name} cannot be read"):
+        workdir.read_evaluation(tmp_path)
+
+
 def test_parts_of_a_batch_matter_to_batch_norm():
     config, other = (synthetic_faces.get_config("jmvae_kl") for _ in range(2))
     other.train.accumulate = 2

@@ -68,6 +68,41 @@ def test_damaged_later_ones_do_not_push_out_what_is_whole(three):
     assert one.restore(tree(0.0))[0] == 25
 
 
+def test_an_old_one_that_cannot_be_removed_is_told_and_tried_again(three, monkeypatch):
+    remove = shutil.rmtree
+
+    def busy(path, **options):
+        if os.fspath(path).endswith("10"):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    with pytest.warns(UserWarning, match="10 cannot be removed"):
+        three.save(40, tree(40.0))
+    monkeypatch.undo()
+    assert three.steps() == [10, 20, 30, 40]
+    assert three.restore(tree(0.0))[0] == 40
+    three.save(50, tree(50.0))
+    assert three.steps() == [30, 40, 50]
+
+
+def test_one_that_is_removed_while_another_reads_is_no_damage(tmp_path, monkeypatch):
+    """As beside a run that keeps one checkpoint and writes the next."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(10, tree(10.0))
+    look = Checkpoints._damage
+
+    def slow(self, step):
+        if step == 10:
+            checkpoints.save(20, tree(20.0))
+        return look(self, step)
+
+    monkeypatch.setattr(Checkpoints, "_damage", slow)
+    step, restored = checkpoints.restore(tree(0.0))
+    assert step == 20
+    np.testing.assert_array_equal(restored["weights"], tree(20.0)["weights"])
+
+
 def test_nothing_saved_is_nothing_restored(tmp_path):
     assert Checkpoints(tmp_path / "none").restore(tree(0.0)) is None
 

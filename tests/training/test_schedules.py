@@ -50,6 +50,12 @@ def test_the_shortest_runs_have_a_rate(steps):
     assert 0 <= float(rate(steps - 1)) <= 1.001e-3
 
 
+def test_no_share_of_the_steps_is_no_rise():
+    found = schedules.learning_rate("warmup_cosine", 0.1, 10, 0.0)
+    cosine = schedules.learning_rate("cosine", 0.1, 10)
+    assert [float(found(step)) for step in range(11)] == [float(cosine(s)) for s in range(11)]
+
+
 def test_a_share_of_the_steps_outside_0_and_1_is_named():
     with pytest.raises(ValueError, match=r"schedule_warmup_fraction=1\.0"):
         schedules.learning_rate("warmup_cosine", 1e-3, 10, 1.0)
