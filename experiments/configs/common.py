@@ -17,14 +17,14 @@ def parse_variant(
       sizes: name -> default of the values from which others are computed.
 
     Raises:
-      ValueError: a word or a size that is not known, with those that are.
+      ValueError: a word or a size that is not known, with those that are, or two variants.
     """
     sizes = dict(sizes)
-    name, smoke = default, False
+    named, smoke = [], False
     for word in filter(None, variant.split(",")):
         size, _, value = word.partition("=")
         if word in names:
-            name = word
+            named.append(word)
         elif word == "smoke":
             smoke = True
         elif size in sizes and value.isdigit() and int(value) > 0:
@@ -34,7 +34,9 @@ def parse_variant(
                 f"variant {word!r} is not known: expected one of {list(names)}, 'smoke', or "
                 f"SIZE=NUMBER with SIZE one of {list(sizes)}, separated by commas"
             )
-    return name, smoke, sizes
+    if len(named) > 1:
+        raise ValueError(f"variant {variant!r} names {named}: expected one of {list(names)}")
+    return named[0] if named else default, smoke, sizes
 
 
 def objective_config(inference: str | None) -> ConfigDict:
