@@ -25,11 +25,11 @@ _OUT = flags.DEFINE_string("out", None, "File of the differences, .json; none is
 def evaluation(folder: str) -> workdir.Evaluation:
     """Of a run as it is; ValueError where it has been trained on since."""
     found = workdir.read_evaluation(folder)
-    steps = Checkpoints(workdir.checkpoints_path(folder)).steps()
-    if steps and steps[-1] != found.results["step"]:
+    newest = Checkpoints(workdir.checkpoints_path(folder)).newest()
+    if newest not in (None, found.results["step"]):
         raise ValueError(
             f"workdirs: {folder!r} was evaluated at step {found.results['step']:,}, and is at step "
-            f"{steps[-1]:,}: evaluate it again"
+            f"{newest:,}: evaluate it again"
         )
     return found
 

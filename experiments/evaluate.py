@@ -30,7 +30,7 @@ from jmvae_jax import evaluation, parallel
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer(
-    "num_samples", 1000, "K, draws for each example: 2 or more, which have a spread.", 2
+    "num_samples", 1000, "K, draws for each example: at least 2, whose spread is the error.", 2
 )
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "The first N examples; all.", 2)
 _COHERENCE = flags.DEFINE_bool("coherence", False, "Judge generated images as well.")
@@ -101,7 +101,7 @@ def main() -> None:
     processes.join()
     for name in ("num_proposals", "num_images"):
         if flags.FLAGS[name].present and not _COHERENCE.value:
-            raise ValueError(f"{name}: it is of --coherence, which is not asked for")
+            raise ValueError(f"{name}: used with --coherence only, which is off")
     folder = pathlib.Path(_WORKDIR.value)
     run = build.load_run(folder).spread()
     # Of two evaluations at a time, the results of one might stand beside the values of the other.

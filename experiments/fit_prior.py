@@ -7,6 +7,7 @@ DIR/prior.npz, which `generate.py --given= --prior=fitted` draws from and `evalu
 judges. A run that is trained further needs it fitted again.
 """
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -53,7 +54,13 @@ def main() -> None:
             f"workdir={_WORKDIR.value!r} holds a {type(run.model).__name__}, which draws given "
             f"{list(run.model.conditions)} alone: expected a model of the joint distribution"
         )
-    workdir.check_writable(folder, "workdir")
+    lock = workdir.locked(folder, "workdir", ".prior.lock")
+    with lock if parallel.is_first() else contextlib.nullcontext():
+        fit(run, folder)
+
+
+def fit(run: build.Run, folder: pathlib.Path) -> None:
+    """Draws, fits and writes."""
     z = scores.posterior_draws(run, *checked_rows(run))
     if not parallel.is_first():
         return
@@ -63,8 +70,7 @@ def main() -> None:
     )
     arrays = evaluation.mixture_arrays(prior)
     path = folder / workdir.PRIOR_FILE
-    with workdir.locked(folder, "workdir", ".prior.lock"):
-        workdir.write_arrays(path, {**arrays, "step": np.array(int(run.state.step))})
+    workdir.write_arrays(path, {**arrays, "step": np.array(int(run.state.step))})
     print(
         f"fitted {_NUM_COMPONENTS.value} Gaussians to {len(z):,} draws in "
         f"{time.perf_counter() - started:.0f} s\nwrote {path}"

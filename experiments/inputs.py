@@ -60,11 +60,12 @@ def check_dataset(
     """
     if "dataset" not in trained_on:
         return
-    found = _name_with_key(config) if now is None else str(now.get("dataset"))
+    found = _name_with_key(config) if now is None else str(now.get("dataset", "another"))
     if found != str(trained_on["dataset"]):
         raise ValueError(
-            f"data.manual_dir={config.data.manual_dir!r} holds {found}, and the run was trained on "
-            f"{trained_on['dataset']}: give its data"
+            f"data.dataset={config.data.dataset!r} with data.manual_dir={config.data.manual_dir!r} "
+            f"is {found}, and the run was trained on {trained_on['dataset']}: give its data, or "
+            "another folder for the run"
         )
 
 

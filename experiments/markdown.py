@@ -83,8 +83,9 @@ def markdown(table: Mapping[str, Any]) -> str:
 
 
 def _costs(row: Mapping[str, Any], epochs: int) -> list[str]:
-    """Cells of `COSTS`; rows of older tables have all the `epochs` of the table."""
-    return [str(row.get("epochs", epochs)), "{training}, {evaluation}".format(**row["minutes"])]
+    """Cells of `COSTS`; rows of older tables say theirs where they are not the table's `epochs`."""
+    of_row = row.get("epochs", row.get("overrides", {}).get("train.epochs", epochs))
+    return [str(of_row), "{training}, {evaluation}".format(**row["minutes"])]
 
 
 COSTS = ("epochs", "minutes (training, evaluation)")

@@ -67,14 +67,16 @@ class Validation:
             (jax.device_get(self.step(spread, (stored, None))), weight > 0)
             for stored, weight in data.padded_batches(self.stored, size)
         ]
-        if parallel.is_first():
-            args = (self.model, state.variables, self.pictured, self.showing)
-            for name, images in pictures.validation_grids(*args).items():
-                log.image(name, step, plotting.tile(images))
-        return {
+        means = {
             name: float(np.concatenate([terms[name][counts] for terms, counts in found]).mean())
             for name in found[0][0]
         }
+        # Of what is not finite there is no picture; who asked says so.
+        if parallel.is_first() and np.isfinite(list(means.values())).all():
+            args = (self.model, state.variables, self.pictured, self.showing)
+            for name, images in pictures.validation_grids(*args).items():
+                log.image(name, step, plotting.tile(images))
+        return means
 
 
 def train(
@@ -110,11 +112,12 @@ def train(
     validation = Validation(config, experiment, devices)
     checkpoints = Checkpoints(workdir.checkpoints_path(folder), config.train.keep_checkpoints)
     state = first_state(config, experiment, checkpoints, begin_with)
-    if profile is not None and not state.step <= profile[0] < plan.num_steps:
+    if profile is not None and profile[0] >= plan.num_steps:
         raise ValueError(
-            f"profile_steps={profile[0]},{profile[1]}: the run goes from step {state.step} to "
-            f"{plan.num_steps}"
+            f"profile_steps={profile[0]},{profile[1]}: the run ends at step {plan.num_steps}"
         )
+    if profile is not None and profile[0] < state.step:
+        say(f"no trace: the run is at step {state.step}, after {profile[0]}")
     tally = experiment.start_tally(state, shown)
     order_key, step_key = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (1, 2))
     with inputs.open_feed(config, rows, plan, order_key, devices) as feed:

@@ -36,7 +36,7 @@ def profile_steps() -> tuple[int, int] | None:
     words = _PROFILE_STEPS.value
     if not words:
         return None
-    numbers = [int(word) for word in words if word.isdigit()]
+    numbers = [int(word) for word in words if word.isdecimal()]
     if len(numbers) != 2 or len(words) != 2 or numbers[0] >= numbers[1]:
         raise ValueError(f"profile_steps={','.join(words)!r}: expected FIRST,LAST, say 10,20")
     return numbers[0], numbers[1]

@@ -20,7 +20,8 @@ def tile(images: np.ndarray, gap: int = 1) -> np.ndarray:
       `uint8[rows * H + ..., columns * W + ..., 3]`.
 
     Raises:
-      ValueError: another number of axes or channels.
+      ValueError: another number of axes or channels, whole numbers above 1, or a value that is not
+        finite.
     """
     images = np.asarray(images)
     _check_images(images)
@@ -34,11 +35,12 @@ def tile(images: np.ndarray, gap: int = 1) -> np.ndarray:
 
 
 def _check_images(images: np.ndarray) -> None:
+    images = np.asarray(images)
     if np.ndim(images) != 5 or np.shape(images)[-1] not in (1, 3):
         raise ValueError(
             f"images have shape {np.shape(images)}: expected [rows, columns, H, W, 1 or 3]"
         )
-    if images.dtype.kind != "f" and images.max(initial=0) > 1:
+    if images.dtype.kind in "iu" and images.max(initial=0) > 1:
         raise ValueError(f"images are {images.dtype} above 1: expected values in [0, 1]")
     if not np.isfinite(images).all():
         raise ValueError("images: a value is not finite")

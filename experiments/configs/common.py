@@ -27,7 +27,7 @@ def parse_variant(
             named.append(word)
         elif word == "smoke":
             smoke = True
-        elif size in sizes and value.isdigit() and int(value) > 0:
+        elif size in sizes and value.isdecimal() and int(value) > 0:
             sizes[size] = int(value)
         else:
             raise ValueError(

@@ -18,6 +18,7 @@ class LowRankNormal(dist.LowRankMultivariateNormal):
     `v^T C^-1 v = |P [S^(-1/2) v; 0]|^2`, `log det C = log det S + 2 sum log |R_ii|`
 
     (the first is the least squares of v by F with a ridge, the second the determinant's lemma).
+    What is inherited, `entropy` say, is NumPyro's.
     """
 
     pytree_data_fields = ("_orthogonal", "_triangle")

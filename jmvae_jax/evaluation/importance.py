@@ -58,7 +58,8 @@ def summarize(parts: Sequence[Estimate]) -> Mapping[str, float]:
 
     Returns:
       `estimate` (mean, nats), `stderr` (deviation over examples / sqrt(num_examples)),
-      `mc_stderr` (Monte-Carlo error of the mean), `ess` (mean), `num_examples`.
+      `mc_stderr` (Monte-Carlo error of the mean), `ess` (mean), `num_examples`. `stderr` is NaN
+      for one example, `mc_stderr` for one draw.
 
     Raises:
       ValueError: no parts.

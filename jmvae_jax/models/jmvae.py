@@ -65,7 +65,7 @@ class JMVAE(MultimodalModel):
 
     Raises:
       ValueError: in `init` or `apply`: an unknown `inference` or `product`, a modality without
-        an encoder where `inference="kl"`, or with a `posterior` where it is another.
+        an encoder where `inference="kl"`, or with a `posterior` of its own where it is not "kl".
 
     A row in which a modality is masked goes through the joint encoder with zeros in its place,
     and has the bound of what it observes, `log p(x_O)`; a row that observes nothing has the prior.

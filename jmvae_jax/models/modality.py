@@ -1,6 +1,7 @@
 """What a model is made over: modalities by name, each with its likelihood and its networks."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -28,7 +29,7 @@ class Modality:
       encoder: `[N, *shape] -> features` of the single encoder q(z | this modality), or a
         dictionary of all `outputs` of its family: `mean` and `variance` of the paper's.
       posterior: family of q(z | this modality), see `distributions.posterior_families`; the paper's
-        by default.
+        by default, and the only one where a model has no encoder of this modality alone.
       branch: `[N, *shape] -> features` that enter the joint encoder's trunk; None: the values.
       conditioner: `[N, *shape] -> features` that condition a decoder (CVAE) or the prior (CMMA);
         None: the values.
@@ -65,6 +66,9 @@ class Modalities(FrozenDict):
 
     def __hash__(self) -> int:
         return hash(tuple(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Modalities, (dict(self.items()),)
 
 
 jax.tree_util.register_pytree_node(

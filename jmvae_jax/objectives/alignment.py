@@ -6,8 +6,8 @@
 both sides of each divergence. The warm-up's `beta` is on the rate alone.
 
 Past the paper: with `alignment="detached"` the joint posterior is a constant of the divergence, so
-that the joint bound is what it is at `alpha=0` and the single encoders are fitted to it (but a
-mask-conditioned model's, whose one network the divergence moves); with
+that the joint bound is what it is at `alpha=0` and the single encoders are fitted to it (except in
+a mask-conditioned model, where the divergence moves the one encoder that both share); with
 "posthoc" nothing but them is trained, for a model that is already; and the divergence may be the
 reverse one, `KL(q(z | x_m) || q(z | x_1, ..., x_M))`, or the sum of both (Jeffreys').
 

@@ -55,7 +55,7 @@ class Checkpoints:
         """Steps of the checkpoints that are there, oldest first, whole or damaged."""
         if not self.directory.exists():
             return []
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit())
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
 
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint, whole or not at all, then removes the oldest beyond `keep`.
@@ -124,7 +124,8 @@ class Checkpoints:
         Returns:
           Its step and the tree, or None where there is no checkpoint.
 
-        Warns of every damaged one that is passed over, by name.
+        Warns of every damaged one that is passed over, by name. Beside a run that trains and keeps
+        one checkpoint alone, that one may go while it is read: read again.
 
         Raises:
           CheckpointError: there are checkpoints, and none of them is whole.
@@ -138,6 +139,11 @@ class Checkpoints:
                 "Nothing was changed; restore the folder from a copy, or start again in another one"
             )
         return None if step == _NONE else (step, self._read(step, target))
+
+    def newest(self) -> int | None:
+        """The step of the newest whole checkpoint; None where there is none. Warns as `restore`."""
+        step = self._newest_whole()
+        return None if step in (_NONE, _NONE_WHOLE) else step
 
     def _newest_whole(self) -> int:
         """The step of the newest whole checkpoint, `_NONE` or `_NONE_WHOLE`."""

@@ -204,6 +204,7 @@ def test_help_says_what_a_command_does_and_its_flags(command):
                 ("--config.data.validation_split=tset", 1, "test (10000 examples)"),
                 ("--config.modalities.label.shape=(5,)", 1, "labels from 0 to 9"),
                 ("--profile_steps=20,10", 1, "expected FIRST,LAST"),
+                ("--profile_steps=5000,5001", 1, "the run ends at step 20"),
                 ("epochs=3", 2, "epochs=3"),
             )
         ),

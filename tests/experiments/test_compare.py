@@ -8,6 +8,7 @@ from scipy import stats
 
 from experiments import scores, workdir
 from experiments.configs import mnist
+from jmvae_jax.training.checkpoints import Checkpoints
 
 HEAD = {"dataset": "mnist", "split": "test", "step": 10, "num_samples": 10}
 
@@ -95,7 +96,8 @@ def test_the_command_prints_and_keeps_the_differences(command, tmp_path):
     assert "  ".join(["log p(image)", *numbers]).split() in [
         line.split() for line in made.stdout.splitlines()
     ]
-    (folders[1] / "checkpoints" / "100").mkdir(parents=True)
+    checkpoints = Checkpoints(workdir.checkpoints_path(folders[1]))
+    checkpoints.save(100, {"weights": np.zeros(3)})
     stale = command("compare", f"--workdirs={folders[0]},{folders[1]}")
     assert stale.returncode == 1
     assert "and is at step 100: evaluate it again" in " ".join(stale.stderr.split())

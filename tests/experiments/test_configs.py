@@ -158,7 +158,7 @@ def test_a_size_in_the_variant_sets_what_is_computed_from_it():
 
 
 @pytest.mark.parametrize(
-    "variant", ["foo", "jmvae_kl,smok", "latent_dim=x", "hidden=0", "vae,cvae"]
+    "variant", ["foo", "jmvae_kl,smok", "latent_dim=x", "hidden=0", "hidden=²", "vae,cvae"]
 )
 def test_an_unknown_variant_is_named_with_those_that_are_known(variant):
     with pytest.raises(ValueError, match=variant.split(",")[-1]) as error:

@@ -206,9 +206,7 @@ def test_data_that_a_run_was_not_trained_on_are_refused(tmp_path):
     inputs.check_dataset(config, statistics)
     inputs.check_dataset(config, {})  # a run of MNIST keeps nothing of it
     write("Male,Smiling")
-    with pytest.raises(
-        ValueError, match=r"data\.manual_dir=.*manual' holds image_attr.*trained on"
-    ):
+    with pytest.raises(ValueError, match=r"data\.manual_dir=.*manual' is image_attr.*trained on"):
         inputs.check_dataset(config, statistics)
 
 
@@ -217,7 +215,7 @@ def test_a_run_does_not_go_on_over_other_data_of_the_same_name(tmp_path):
     kept = {"dataset": np.array("image_attributes/64_3f2a91c04b7d")}
     workdir.write_arrays(tmp_path / workdir.STATISTICS_FILE, kept)
     other = {"dataset": np.array("image_attributes/64_000000000000")}
-    with pytest.raises(ValueError, match=r"data\.manual_dir=None holds .*_0{12}, and the run"):
+    with pytest.raises(ValueError, match=r"data\.manual_dir=None is .*_0{12}, and the run"):
         runs.begin(tmp_path, config, other, 5)
     assert workdir.read_statistics(tmp_path) == kept
     assert not (tmp_path / workdir.CONFIG_FILE).exists()
