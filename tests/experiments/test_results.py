@@ -361,8 +361,9 @@ def test_what_was_tried_of_the_flow_stands_in_one_table(name):
     assert f"| {' | '.join(columns)} |" in text
 
 
-def test_a_flow_from_the_beginning_shows_labels_and_keeps_the_joint():
-    results = json.loads((RESULTS / "mnist_100_epochs_fast" / "kl_flow.json").read_text())
+@pytest.mark.parametrize("name", ["kl_flow", "kl_flow_again"])
+def test_a_flow_from_the_beginning_shows_labels_and_keeps_the_joint(name):
+    results = json.loads((RESULTS / "mnist_100_epochs_fast" / f"{name}.json").read_text())
     text, both = (RESULTS / "README.md").read_text(), ["image", "label"]
     assert (results["num_samples"], results["num_examples"]) == (1000, 10_000)
     assert (results["step"], results["variant"]) == (60_000, "jmvae_kl_flow")
@@ -371,8 +372,8 @@ def test_a_flow_from_the_beginning_shows_labels_and_keeps_the_joint():
     assert words(joint) in text
     assert words(likelihood(results, ["image"], ["label"], ["label"])) in text
     shares = {
-        name: results["coherence"][f"label_to_image{name}"]["share"]
-        for name in ("", "_resampled", "_resampled_by_likelihood")
+        how: results["coherence"][f"label_to_image{how}"]["share"]
+        for how in ("", "_resampled", "_resampled_by_likelihood")
     }
     assert shares[""] > 0.95
     assert shares["_resampled_by_likelihood"] > 0.97
