@@ -47,8 +47,7 @@ def evaluate(run: build.Run, folder: pathlib.Path) -> dict[str, Any]:
     stored = inputs.load_split(run.config, _SPLIT.value)
     available = len(stored["index"])
     wanted = available if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
-    if wanted > available:
-        raise ValueError(f"num_examples={wanted}: the split {_SPLIT.value!r} has {available}")
+    inputs.check_count(wanted, _SPLIT.value, available)
     if wanted < 2:
         raise ValueError(f"split={_SPLIT.value!r} has one example: expected 2, for their deviation")
     stored = {name: values[:wanted] for name, values in stored.items()}

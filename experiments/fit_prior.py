@@ -35,9 +35,7 @@ def checked_rows(run: build.Run) -> tuple[inputs.TrainingRows, int]:
     inputs.check_dataset(run.config, run.statistics)
     rows = inputs.TrainingRows(run.config)
     wanted = len(rows) if _NUM_EXAMPLES.value is None else _NUM_EXAMPLES.value
-    if wanted > len(rows):
-        split = run.config.data.train_split
-        raise ValueError(f"num_examples={wanted}: the split {split!r} has {len(rows)}")
+    inputs.check_count(wanted, run.config.data.train_split, len(rows))
     if _NUM_COMPONENTS.value > wanted:
         raise ValueError(
             f"num_components={_NUM_COMPONENTS.value}: expected no more than the {wanted} examples"

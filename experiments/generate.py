@@ -78,11 +78,8 @@ def main() -> None:
     if given and not pictures.is_one_label(run.model, given):
         inputs.check_dataset(run.config, run.statistics)
         stored = inputs.load_split(run.config, _SPLIT.value)
-        available = len(stored["index"])
-        if flags.FLAGS["num_examples"].present and _NUM_EXAMPLES.value > available:
-            raise ValueError(
-                f"num_examples={_NUM_EXAMPLES.value}: the split {_SPLIT.value!r} has {available}"
-            )
+        if flags.FLAGS["num_examples"].present:
+            inputs.check_count(_NUM_EXAMPLES.value, _SPLIT.value, len(stored["index"]))
         first = {name: values[: _NUM_EXAMPLES.value] for name, values in stored.items()}
         batch, _ = data.evaluation_batch(run.transforms, first)
     key = jax.random.key(_SEED.value)

@@ -69,6 +69,12 @@ def check_dataset(
         )
 
 
+def check_count(num_examples: int, split: str, available: int) -> None:
+    """Raises ValueError where more examples are asked for than a split has."""
+    if num_examples > available:
+        raise ValueError(f"num_examples={num_examples}: the split {split!r} has {available}")
+
+
 def _name_with_key(config: ConfigDict) -> str:
     builder = data.prepare(config.data.dataset, **places(config))
     config_name = builder.builder_config and builder.builder_config.name

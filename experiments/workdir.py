@@ -109,7 +109,7 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 def write_evaluation(
     folder: pathlib.Path, results: Mapping[str, Any], values: Mapping[str, np.ndarray]
 ) -> None:
-    """Results stand beside their own values, or are not there; older ones stay until both can.
+    """Results stand beside their own values, or are not there; older ones go once both are written.
 
     Raises:
       ValueError: a number is not finite; OSError: the folder cannot be written.

@@ -206,6 +206,7 @@ def test_help_says_what_a_command_does_and_its_flags(command):
                 ("--profile_steps=20,10", 1, "expected FIRST,LAST"),
                 ("--profile_steps=5000,5001", 1, "the run ends at step 20"),
                 ("epochs=3", 2, "epochs=3"),
+                ("--noconfig.data.downlod", 2, "write --config.KEY=VALUE"),
             )
         ),
     ],
@@ -214,6 +215,12 @@ def test_bad_input_is_one_paragraph(command, tmp_path, flags, status, words):
     process = command("train", *flags, f"--workdir={tmp_path / 'run'}")
     assert words in one_paragraph(process, status)
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("flag", ["--num_images=7", "--num_proposals=20"])
+def test_what_is_of_coherence_is_refused_without_it(command, tmp_path, flag):
+    process = command("evaluate", f"--workdir={tmp_path}", flag)
+    assert "used with --coherence only, which is off" in one_paragraph(process, 1)
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(command, tmp_path, mnist_dir):
